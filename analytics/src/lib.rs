@@ -1,0 +1,1 @@
+//! The analytics service: rankings and time series of the counters.

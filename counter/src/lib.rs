@@ -1,0 +1,1 @@
+//! The counter service: likes, views, follows.

@@ -1,0 +1,1 @@
+//! From mesh.yaml to an immutable, validated snapshot.

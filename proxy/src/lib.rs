@@ -1,0 +1,1 @@
+//! The gateway: HTTP/JSON at the door, gRPC inside.

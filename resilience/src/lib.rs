@@ -1,0 +1,1 @@
+//! Resilience policies as state machines under tokio time.

@@ -1,0 +1,2 @@
+//! The whole mesh in one process.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Real servers on free ports, scripted backends, black-box programs: for tests only.

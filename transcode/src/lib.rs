@@ -1,0 +1,1 @@
+//! HTTP/JSON to gRPC bytes and back: pure, compiled from descriptors.
