@@ -1,0 +1,152 @@
+//! The admin port: health, readiness, metrics, status, and what else a program shows of itself.
+//!
+//! Plain HTTP/1.1 for scrapers, probes and people on a loopback address: GET and HEAD only, small limits on header size, time
+//! and connections, no authentication (bind it where only operators reach it). It goes on serving while the program drains,
+//! so that the drain can be watched, and stops when the program says so or goes away.
+
+mod pages;
+mod server;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use crate::readiness::Readiness;
+
+pub use self::server::AdminServer;
+
+/// What a handler sees of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestView<'a> {
+    /// The path, as sent.
+    pub path: &'a str,
+    /// The query without its question mark, as sent.
+    pub query: Option<&'a str>,
+    /// The `Accept` header; empty when there is none.
+    pub accept: &'a str,
+    /// `GET` or `HEAD`. The body of an answer to HEAD is not sent, so handlers need not care.
+    pub method: &'a str,
+}
+
+impl RequestView<'_> {
+    /// True when the caller asks for JSON rather than for a page.
+    pub fn wants_json(&self) -> bool {
+        self.accept.contains("json")
+    }
+}
+
+/// A handler's answer.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl Response {
+    /// 200 with plain text.
+    pub fn text(body: impl Into<Bytes>) -> Self {
+        Self {
+            status: 200,
+            content_type: "text/plain; charset=utf-8",
+            body: body.into(),
+        }
+    }
+
+    /// 200 with a page.
+    pub fn html(body: impl Into<Bytes>) -> Self {
+        Self {
+            status: 200,
+            content_type: "text/html; charset=utf-8",
+            body: body.into(),
+        }
+    }
+
+    /// 200 with JSON.
+    pub fn json(value: &Value) -> Self {
+        let body = Bytes::from(value.to_string());
+        Self {
+            status: 200,
+            content_type: "application/json; charset=utf-8",
+            body,
+        }
+    }
+
+    /// The same with another status.
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+}
+
+type Handler = Box<dyn Fn(&RequestView<'_>) -> Response + Send + Sync>;
+
+/// Everything that an admin port serves, before it is bound.
+pub struct Admin {
+    service: String,
+    version: String,
+    registry: Registry,
+    readiness: Readiness,
+    status: Box<dyn Fn() -> Value + Send + Sync>,
+    pages: Vec<(&'static str, Handler)>,
+}
+
+impl Admin {
+    /// `service` and `version` stand in `/status` and `/health`; the registry should be one of [`crate::metrics::registry`].
+    pub fn new(service: &str, version: &str, registry: Registry, readiness: Readiness) -> Self {
+        Self {
+            service: service.to_owned(),
+            version: version.to_owned(),
+            registry,
+            readiness,
+            status: Box::new(|| Value::Null),
+            pages: Vec::new(),
+        }
+    }
+
+    /// What `/status` gives beside `service`, `version`, `ready` and `waiting_for`: an object whose keys are added.
+    #[must_use]
+    pub fn status(mut self, status: impl Fn() -> Value + Send + Sync + 'static) -> Self {
+        self.status = Box::new(status);
+        self
+    }
+
+    /// Serves one more exact path. Handlers run on the admin port's task and must not block.
+    #[must_use]
+    pub fn page(
+        mut self,
+        path: &'static str,
+        handler: impl Fn(&RequestView<'_>) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        self.pages.push((path, Box::new(handler)));
+        self
+    }
+
+    /// Binds the address and serves on the current runtime.
+    pub async fn bind(self, address: SocketAddr) -> io::Result<AdminServer> {
+        self.serve(TcpListener::bind(address).await?)
+    }
+
+    /// Serves on a bound listener, on the current runtime.
+    pub fn serve(self, listener: TcpListener) -> io::Result<AdminServer> {
+        AdminServer::start(Arc::new(self), listener)
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin")
+            .field("service", &self.service)
+            .field("readiness", &self.readiness)
+            .finish_non_exhaustive()
+    }
+}

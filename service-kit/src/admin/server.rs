@@ -1,0 +1,158 @@
+//! The admin port's HTTP/1.1 server, on hyper, with limits fit for a handful of scrapers and people.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::{Admin, RequestView, Response};
+
+/// Connections at a time; the next one waits in the listen queue.
+const MAX_CONNECTIONS: usize = 128;
+/// Time for a request's header, and for the next request on an idle connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection is closed at its next pause after this long, and at once a little later.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+const MAX_BUFFER: usize = 16 * 1024;
+const MAX_HEADERS: usize = 64;
+
+/// A bound, serving admin port. It stops when this is dropped.
+#[derive(Debug)]
+pub struct AdminServer {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl AdminServer {
+    pub(super) fn start(admin: Arc<Admin>, listener: TcpListener) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let stop = watch::Sender::new(false);
+        let task = tokio::spawn(accept(admin, listener, stop.subscribe()));
+        Ok(Self {
+            address,
+            stop,
+            task,
+        })
+    }
+
+    /// The address that was really bound.
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting, lets answers that are under way go out, closes all connections.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        // An error means that the task was cancelled with its runtime: stopped as well.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for AdminServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(admin: Arc<Admin>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            // The semaphore is never closed.
+            let permit = permits.clone().acquire_owned().await.ok();
+            (listener.accept().await, permit)
+        };
+        let (accepted, permit) = tokio::select! {
+            accepted = accepted => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = serve(admin.clone(), stream, stop.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: wait for some to come back instead of spinning.
+                tracing::warn!(%error, "admin port cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve(admin: Arc<Admin>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+    let service = service_fn(move |request| {
+        let answer = respond(&admin, &request);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_BUFFER)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        // An error is the client's: it went away, or sent what is not HTTP.
+        _ = connection.as_mut() => return,
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = tokio::time::sleep(CONNECTION_LIFETIME) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(CLOSE_GRACE, connection).await;
+}
+
+fn respond<B>(admin: &Admin, request: &hyper::Request<B>) -> hyper::Response<Full<Bytes>> {
+    if *request.method() != Method::GET && *request.method() != Method::HEAD {
+        let mut refused = build(Response::text("only GET and HEAD\n").with_status(405));
+        refused
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    let accept = request
+        .headers()
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    build(admin.answer(&RequestView {
+        path: request.uri().path(),
+        query: request.uri().query(),
+        accept,
+        method: request.method().as_str(),
+    }))
+}
+
+fn build(answer: Response) -> hyper::Response<Full<Bytes>> {
+    let mut response = hyper::Response::new(Full::new(answer.body));
+    *response.status_mut() =
+        StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
