@@ -1,0 +1,116 @@
+//! `${NAME}` and `${NAME:-default}` in values. `$$` is one `$`, so `$${NAME}` is the text `${NAME}`; any other
+//! `$` is itself. The default holds when the variable is not set or empty. Keys are not expanded, and neither
+//! is what comes out of a variable: it can neither add keys nor name further variables.
+//!
+//! Refused: a variable that is not set and has no default, a name that cannot be one, `${` that does not end.
+
+/// Where variables are looked up.
+#[derive(Clone, Copy)]
+pub(crate) struct Environment<'a>(pub(crate) &'a dyn Fn(&str) -> Option<String>);
+
+impl Environment<'_> {
+    /// `text` with its variables replaced; `None` if there is nothing to replace.
+    pub(crate) fn expand(self, text: &str) -> Result<Option<String>, String> {
+        if !text.contains("${") && !text.contains("$$") {
+            return Ok(None);
+        }
+        let mut expanded = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            expanded.push_str(&rest[..at]);
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix('$') {
+                expanded.push('$');
+                rest = after;
+            } else if let Some(inner) = rest.strip_prefix('{') {
+                let (reference, after) = inner.split_once('}').ok_or_else(|| {
+                    format!(
+                        "`${{{inner}` does not end: close it with `}}`, or write `$$` for a `$`"
+                    )
+                })?;
+                expanded.push_str(&self.value(reference)?);
+                rest = after;
+            } else {
+                expanded.push('$');
+            }
+        }
+        expanded.push_str(rest);
+        Ok(Some(expanded))
+    }
+
+    fn value(self, reference: &str) -> Result<String, String> {
+        let (name, default) = match reference.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (reference, None),
+        };
+        let word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !word || name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(format!(
+                "`${{{reference}}}` is not a variable: write ${{NAME}} or ${{NAME:-default}}, or `$$` for a `$`"
+            ));
+        }
+        match (self.0(name), default) {
+            (Some(value), None) => Ok(value),
+            (Some(value), Some(_)) if !value.is_empty() => Ok(value),
+            (_, Some(default)) => Ok(default.to_owned()),
+            (None, None) => Err(format!(
+                "the environment has no `{name}`: set it, or give a default with `${{{name}:-...}}`"
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn expand(text: &str) -> Result<Option<String>, String> {
+        Environment(&|name| match name {
+            "HOST" => Some("example.com".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "TRICK" => Some("${HOST}".to_owned()),
+            _ => None,
+        })
+        .expand(text)
+    }
+
+    #[test]
+    fn variables_are_replaced() {
+        for (text, expected) in [
+            (
+                "http://${HOST}:80/${HOST}",
+                "http://example.com:80/example.com",
+            ),
+            ("${NONE:-fallback}", "fallback"),
+            ("${HOST:-fallback}", "example.com"),
+            ("${EMPTY:-fallback}|${EMPTY}", "fallback|"),
+            ("${NONE:-}", ""),
+            ("${NONE:-http://a:1}", "http://a:1"),
+            ("$${HOST} costs 5$$ or 6$", "${HOST} costs 5$ or 6$"),
+            ("${TRICK}", "${HOST}"),
+        ] {
+            assert_eq!(
+                expand(text).expect(text).as_deref(),
+                Some(expected),
+                "{text}"
+            );
+        }
+        assert_eq!(expand("^/a$ and $1").expect("no variable"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_is_a_problem() {
+        for (text, part) in [
+            ("${NONE}", "the environment has no `NONE`"),
+            ("${HOST", "does not end"),
+            ("${}", "is not a variable"),
+            ("${A B}", "is not a variable"),
+            ("${1A}", "is not a variable"),
+            ("${HOST:?oops}", "is not a variable"),
+        ] {
+            let why = expand(text).expect_err(text);
+            assert!(why.contains(part), "{text}: {why}");
+        }
+    }
+}

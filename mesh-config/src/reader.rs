@@ -1,0 +1,200 @@
+//! Reads values out of the tree. Whatever is wrong is reported with its line and path and yields `None`, so
+//! that a section can go on and find the next mistake.
+
+mod scalar;
+
+use crate::report::Report;
+use crate::schema::{Section, Support};
+use crate::suggest;
+use crate::yaml::{Entry, Kind, Node, key_path};
+
+/// A value and where it is.
+#[derive(Clone)]
+pub(crate) struct Value<'n> {
+    pub(crate) node: &'n Node,
+    pub(crate) path: String,
+}
+
+/// The entries of a map whose keys are known.
+pub(crate) struct Fields<'n> {
+    section: &'static Section,
+    entries: &'n [Entry],
+    path: String,
+    line: u32,
+}
+
+impl<'n> Value<'n> {
+    pub(crate) fn root(node: &'n Node) -> Self {
+        Self {
+            node,
+            path: String::new(),
+        }
+    }
+
+    pub(crate) fn line(&self) -> u32 {
+        self.node.line
+    }
+
+    /// Reports what is wrong with this value.
+    pub(crate) fn wrong<T>(&self, report: &mut Report, why: impl Into<String>) -> Option<T> {
+        report.add(self.node.line, &self.path, why.into());
+        None
+    }
+
+    /// Reports that this value is not of the kind that the key takes.
+    pub(crate) fn not<T>(&self, report: &mut Report, wanted: &str) -> Option<T> {
+        self.wrong(
+            report,
+            format!("this is {}: {wanted}", self.node.kind_name()),
+        )
+    }
+
+    /// The node below this one at the end of a path of keys: `transcode.profile`.
+    pub(crate) fn find(&self, path: &str) -> Option<&'n Node> {
+        path.split('.')
+            .try_fold(self.node, |node, key| match &node.kind {
+                Kind::Map(entries) => entries
+                    .iter()
+                    .find(|entry| entry.key == key)
+                    .map(|entry| &entry.value),
+                _ => None,
+            })
+    }
+
+    /// The map whose keys `section` lists. Keys that are not in the list, that this version does not have, or
+    /// that have no value are reported here.
+    pub(crate) fn fields(
+        &self,
+        section: &'static Section,
+        report: &mut Report,
+    ) -> Option<Fields<'n>> {
+        let Kind::Map(entries) = &self.node.kind else {
+            return self.not(
+                report,
+                &format!(
+                    "write a map with the keys {}",
+                    suggest::list(section.names())
+                ),
+            );
+        };
+        for entry in entries {
+            let path = key_path(&self.path, &entry.key);
+            let why = match section.key(&entry.key).map(|key| key.support) {
+                Some(Support::Later) => "not in this version: remove it".to_owned(),
+                Some(Support::Now) if entry.value.is_null() => {
+                    "there is nothing after it: give a value or remove the key".to_owned()
+                }
+                Some(Support::Now) => continue,
+                None => unknown_key(&entry.key, section),
+            };
+            report.add(entry.value.line, &path, why);
+        }
+        Some(Fields {
+            section,
+            entries,
+            path: self.path.clone(),
+            line: self.node.line,
+        })
+    }
+
+    /// The items of a list that must not be empty.
+    pub(crate) fn items(&self, report: &mut Report) -> Option<Vec<Value<'n>>> {
+        let Kind::List(items) = &self.node.kind else {
+            return self.not(report, "write a list, each item with `- ` before it");
+        };
+        if items.is_empty() {
+            return self.wrong(
+                report,
+                "this list is empty: give at least one item or remove the key",
+            );
+        }
+        let path = |index| format!("{}[{index}]", self.path);
+        Some(
+            items
+                .iter()
+                .enumerate()
+                .map(|(index, node)| Value {
+                    node,
+                    path: path(index),
+                })
+                .collect(),
+        )
+    }
+
+    /// The entries of a map whose keys are names that people choose. It must not be empty.
+    pub(crate) fn entries(&self, report: &mut Report) -> Option<Vec<(&'n str, Value<'n>)>> {
+        let Kind::Map(entries) = &self.node.kind else {
+            return self.not(report, "write a map from names to values");
+        };
+        if entries.is_empty() {
+            return self.wrong(
+                report,
+                "this map is empty: give at least one entry or remove the key",
+            );
+        }
+        let value = |entry: &'n Entry| Value {
+            node: &entry.value,
+            path: key_path(&self.path, &entry.key),
+        };
+        Some(
+            entries
+                .iter()
+                .map(|entry| (entry.key.as_str(), value(entry)))
+                .collect(),
+        )
+    }
+}
+
+impl<'n> Fields<'n> {
+    /// The value of a key, if it is there and not empty (which has been reported).
+    pub(crate) fn get(&self, key: &'static str) -> Option<Value<'n>> {
+        debug_assert!(
+            self.section
+                .key(key)
+                .is_some_and(|key| key.support == Support::Now),
+            "`{key}` is read but not listed in section `{}`",
+            self.section.path,
+        );
+        let node = self.entry(key).filter(|node| !node.is_null())?;
+        Some(Value {
+            node,
+            path: key_path(&self.path, key),
+        })
+    }
+
+    /// The value of a key that has to be there.
+    pub(crate) fn require(&self, key: &'static str, report: &mut Report) -> Option<Value<'n>> {
+        if self.entry(key).is_none() {
+            report.add(
+                self.line,
+                &key_path(&self.path, key),
+                "missing: it has to be given".to_owned(),
+            );
+        }
+        self.get(key)
+    }
+
+    /// Whether the key is written, whatever its value, and whether or not this version has it.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entry(key).is_some()
+    }
+
+    fn entry(&self, key: &str) -> Option<&'n Node> {
+        self.entries
+            .iter()
+            .find(|entry| entry.key == key)
+            .map(|entry| &entry.value)
+    }
+}
+
+fn unknown_key(key: &str, section: &'static Section) -> String {
+    let known = section.keys.iter().map(|key| key.name);
+    let nearest = suggest::nearest(key, known);
+    let suggestion = nearest
+        .map(|nearest| format!(", did you mean `{nearest}`?"))
+        .unwrap_or_default();
+    format!(
+        "unknown key{suggestion} (known here: {})",
+        suggest::list(section.names())
+    )
+}

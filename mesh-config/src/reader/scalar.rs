@@ -1,0 +1,140 @@
+//! Scalars as what a key wants them to be.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use super::Value;
+use crate::model::{ByteSize, Timeout};
+use crate::report::Report;
+use crate::schema::Choices;
+use crate::suggest;
+use crate::yaml::{Kind, Scalar};
+
+impl<'n> Value<'n> {
+    fn scalar(&self) -> Option<&'n Scalar> {
+        match &self.node.kind {
+            Kind::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
+
+    /// Text that is not empty.
+    pub(crate) fn text(&self, report: &mut Report) -> Option<&'n str> {
+        match self.scalar().map(Scalar::as_text) {
+            Some(Some("")) => self.wrong(report, "this text is empty: give one or remove the key"),
+            Some(Some(text)) => Some(text),
+            Some(None) if !self.node.is_null() => {
+                self.not(report, "it has to be text, so put it in quotes")
+            }
+            _ => self.not(report, "it has to be text"),
+        }
+    }
+
+    /// Text that `parse` understands; its error is reported.
+    pub(crate) fn parsed<T>(
+        &self,
+        report: &mut Report,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(self.text(report)?).map_or_else(|why| self.wrong(report, why), Some)
+    }
+
+    /// A duration such as `250ms`.
+    pub(crate) fn timeout(&self, report: &mut Report) -> Option<Timeout> {
+        self.quantity(report, Timeout::parse)
+    }
+
+    /// A size such as `4MiB`.
+    pub(crate) fn size(&self, report: &mut Report) -> Option<ByteSize> {
+        self.quantity(report, ByteSize::parse)
+    }
+
+    /// Text with a unit. A number without one is not told about quotes, but about units.
+    fn quantity<T>(
+        &self,
+        report: &mut Report,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match self.scalar() {
+            Some(scalar) => parse(&scalar.text).map_or_else(|why| self.wrong(report, why), Some),
+            None => parse("").map_or_else(
+                |why| self.not(report, why.trim_start_matches("`` is ")),
+                Some,
+            ),
+        }
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn boolean(&self, report: &mut Report) -> Option<bool> {
+        let boolean = self.scalar().and_then(Scalar::boolean);
+        boolean.or_else(|| self.not(report, "write true or false, without quotes"))
+    }
+
+    /// A whole number from 0.
+    pub(crate) fn count(&self, report: &mut Report) -> Option<usize> {
+        let Some(integer) = self.scalar().and_then(Scalar::integer) else {
+            return self.not(report, "write a whole number, without quotes");
+        };
+        match u32::try_from(integer) {
+            Ok(count) => usize::try_from(count).ok(),
+            Err(_) if integer < 0 => self.wrong(report, format!("{integer} is below 0")),
+            Err(_) => self.wrong(
+                report,
+                format!("{integer} is too large: at most {}", u32::MAX),
+            ),
+        }
+    }
+
+    /// A whole number from 1.
+    pub(crate) fn positive(&self, report: &mut Report) -> Option<NonZeroUsize> {
+        let count = self.count(report)?;
+        NonZeroUsize::new(count).or_else(|| self.wrong(report, "0 is too small: at least 1"))
+    }
+
+    /// A whole number from 1, as a weight.
+    pub(crate) fn weight(&self, report: &mut Report) -> Option<NonZeroU32> {
+        let count = self.count(report)?;
+        let weight = u32::try_from(count).ok().and_then(NonZeroU32::new);
+        weight.or_else(|| {
+            self.wrong(
+                report,
+                "a weight of 0 would never be picked: at least 1, or remove the entry",
+            )
+        })
+    }
+
+    /// One of the words of `choices`.
+    pub(crate) fn choice<T: Copy>(&self, choices: Choices<T>, report: &mut Report) -> Option<T> {
+        let words = || {
+            choices
+                .iter()
+                .filter(|(_, value)| value.is_some())
+                .map(|(word, _)| *word)
+        };
+        let Some(word) = self.scalar().map(|scalar| scalar.text.as_str()) else {
+            return self.not(report, &format!("write one of {}", suggest::list(words())));
+        };
+        match choices.iter().find(|(choice, _)| *choice == word) {
+            Some((_, Some(value))) => Some(*value),
+            Some((_, None)) => self.wrong(
+                report,
+                format!(
+                    "{word}: not in this version; use one of {}",
+                    suggest::list(words())
+                ),
+            ),
+            None => {
+                let nearest = suggest::nearest(word, choices.iter().map(|(choice, _)| *choice));
+                let suggestion = nearest
+                    .map(|nearest| format!(", did you mean `{nearest}`?"))
+                    .unwrap_or_default();
+                self.wrong(
+                    report,
+                    format!(
+                        "unknown word `{word}`{suggestion} (known here: {})",
+                        suggest::list(words())
+                    ),
+                )
+            }
+        }
+    }
+}

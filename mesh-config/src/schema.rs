@@ -1,0 +1,105 @@
+//! Every key of every section, and whether this version has what it is for. It is the one list that readers,
+//! refusals, suggestions and the reference in `docs/configuration.md` (checked by a test) go by.
+//!
+//! To bring a feature: turn its key from [`Support::Later`] to [`Support::Now`] and read it in its section.
+
+/// The keys of one kind of map.
+#[derive(Debug)]
+pub(crate) struct Section {
+    /// As in problems, with `[]` for the items of a list and `<name>` for names: `clusters[].limits`.
+    pub(crate) path: &'static str,
+    pub(crate) keys: &'static [Key],
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) support: Support,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Support {
+    /// It works.
+    Now,
+    /// It is part of the format, but this version does not have it.
+    Later,
+}
+
+const fn now(name: &'static str) -> Key {
+    Key {
+        name,
+        support: Support::Now,
+    }
+}
+
+const fn later(name: &'static str) -> Key {
+    Key {
+        name,
+        support: Support::Later,
+    }
+}
+
+impl Section {
+    pub(crate) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// What may be written here.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + Clone {
+        self.keys
+            .iter()
+            .filter(|key| key.support == Support::Now)
+            .map(|key| key.name)
+    }
+}
+
+macro_rules! sections {
+    ($($name:ident $path:literal [$($key:expr),* $(,)?];)*) => {
+        $(pub(crate) static $name: Section = Section { path: $path, keys: &[$($key),*] };)*
+    };
+}
+
+sections! {
+    ROOT "" [
+        now("listeners"), now("admin"), now("threads"), now("descriptors"), now("clusters"), now("routes"),
+        now("profiles"), later("consul"), later("data"),
+    ];
+    LISTENER "listeners[]" [now("address"), now("protocols"), now("limits"), later("tls")];
+    LISTENER_LIMITS "listeners[].limits" [
+        now("header_timeout"), now("body_timeout"), now("idle_timeout"), now("max_header_bytes"),
+        now("max_headers"), now("max_uri"), now("max_body"), now("max_connections"), now("max_streams"),
+    ];
+    ADMIN "admin" [now("address")];
+    DESCRIPTOR "descriptors[]" [now("file"), later("reflection"), later("kv")];
+    CLUSTER "clusters[]" [
+        now("name"), now("protocol"), now("endpoints"), now("load_balancing"), now("connect_timeout"),
+        now("limits"), later("health_check"), later("panic_threshold"), later("slow_start"),
+        later("retry_budget"), later("breaker"), later("outlier_detection"), later("adaptive_concurrency"),
+    ];
+    ENDPOINTS "clusters[].endpoints" [now("static"), later("consul"), later("dns")];
+    ENDPOINT "clusters[].endpoints.static[]" [now("address"), now("weight")];
+    LOAD_BALANCING "clusters[].load_balancing" [now("policy")];
+    CLUSTER_LIMITS "clusters[].limits" [
+        now("connections"), now("pending"), now("requests"), now("per_endpoint"), later("retries"),
+    ];
+    PER_ENDPOINT "clusters[].limits.per_endpoint" [now("connections"), now("requests")];
+    ROUTE "routes[]" [
+        now("name"), now("match"), now("transcode"), now("to"), now("timeout"), later("weighted"),
+        later("idle_timeout"), later("retry"), later("hedge"), later("hash_on"), later("rate_limit"),
+        later("canary"), later("mirror"), later("fault"), later("fallback"),
+    ];
+    MATCH "routes[].match" [
+        now("path"), now("path_prefix"), now("path_regex"), now("methods"), now("hosts"), now("headers"),
+        now("query"),
+    ];
+    FIELD "routes[].match.headers.<name>" [
+        now("exact"), now("prefix"), now("suffix"), now("contains"), now("regex"), now("present"),
+    ];
+    TRANSCODE "routes[].transcode" [
+        now("services"), now("profile"), now("int64"), now("enums"), now("names"), now("defaults"),
+        now("unknown_fields"), now("stream"), now("max_body"), now("unannotated"),
+    ];
+}
+
+/// A word that a key takes; `None`: the format has it, but this version does not.
+pub(crate) type Choices<T> = &'static [(&'static str, Option<T>)];

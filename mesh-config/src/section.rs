@@ -1,0 +1,11 @@
+//! One file for each section of `mesh.yaml`: it reads the section into the model, reports all that is wrong with
+//! it by itself, and leaves what concerns other sections to [`crate::check`].
+
+pub(crate) mod cluster;
+pub(crate) mod descriptor;
+pub(crate) mod endpoint;
+pub(crate) mod listener;
+pub(crate) mod matching;
+pub(crate) mod profile;
+pub(crate) mod route;
+pub(crate) mod transcode;

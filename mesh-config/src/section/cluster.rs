@@ -1,0 +1,142 @@
+//! `clusters`: backends, how one is picked, and how much they are asked at once.
+
+use super::endpoint;
+use crate::model::{
+    BalancingPolicy, Cluster, ClusterName, Limits, LoadBalancing, PerEndpointLimits, Protocol,
+    Timeout,
+};
+use crate::reader::Value;
+use crate::report::Report;
+use crate::schema::{CLUSTER, CLUSTER_LIMITS, Choices, LOAD_BALANCING, PER_ENDPOINT};
+
+const PROTOCOLS: Choices<Protocol> = &[
+    ("grpc", Some(Protocol::Grpc)),
+    ("http1", Some(Protocol::Http1)),
+    ("http2", Some(Protocol::Http2)),
+];
+
+const POLICIES: Choices<BalancingPolicy> = &[
+    ("p2c", Some(BalancingPolicy::P2c)),
+    ("round_robin", Some(BalancingPolicy::RoundRobin)),
+    ("random", Some(BalancingPolicy::Random)),
+    ("least_request", Some(BalancingPolicy::LeastRequest)),
+    ("ring_hash", None),
+    ("maglev", None),
+];
+
+const CONNECT_TIMEOUT: Timeout = Timeout::from_secs::<1>();
+
+/// A cluster as far as it could be read: routes may name it even if something else is wrong with it.
+pub(crate) struct Declared {
+    pub(crate) name: ClusterName,
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) cluster: Option<Cluster>,
+}
+
+pub(crate) fn clusters(value: &Value<'_>, report: &mut Report) -> Vec<Declared> {
+    let items = value.items(report).unwrap_or_default();
+    let mut clusters: Vec<Declared> = Vec::new();
+    let mut lines = std::collections::HashMap::new();
+    for item in &items {
+        let Some(declared) = cluster(item, report) else {
+            continue;
+        };
+        if let Some(first) = lines.insert(declared.name.clone(), item.line()) {
+            let why = format!(
+                "`{}` is already the name of the cluster on line {first}",
+                declared.name
+            );
+            report.add(item.line(), &format!("{}.name", item.path), why);
+        }
+        clusters.push(declared);
+    }
+    clusters
+}
+
+fn cluster(value: &Value<'_>, report: &mut Report) -> Option<Declared> {
+    let fields = value.fields(&CLUSTER, report)?;
+    let name = fields
+        .require("name", report)
+        .and_then(|value| value.parsed(report, ClusterName::parse));
+    let protocol = fields
+        .require("protocol", report)
+        .and_then(|value| value.choice(PROTOCOLS, report));
+    let endpoints = fields
+        .require("endpoints", report)
+        .and_then(|value| endpoint::endpoints(&value, report));
+    let load_balancing =
+        fields
+            .get("load_balancing")
+            .map_or(Some(LoadBalancing::default()), |value| {
+                let fields = value.fields(&LOAD_BALANCING, report)?;
+                let policy = fields
+                    .require("policy", report)
+                    .and_then(|value| value.choice(POLICIES, report));
+                policy.map(|policy| LoadBalancing { policy })
+            });
+    let connect_timeout = fields
+        .get("connect_timeout")
+        .map_or(Some(CONNECT_TIMEOUT), |value| value.timeout(report));
+    let limits = fields
+        .get("limits")
+        .map_or(Some(Limits::default()), |value| limits(&value, report));
+
+    let name = name?;
+    let whole = || {
+        Some(Cluster {
+            name: name.clone(),
+            protocol: protocol?,
+            endpoints: endpoints?,
+            load_balancing: load_balancing?,
+            connect_timeout: connect_timeout?,
+            limits: limits?,
+        })
+    };
+    let cluster = whole();
+    Some(Declared {
+        name,
+        protocol,
+        cluster,
+    })
+}
+
+fn limits(value: &Value<'_>, report: &mut Report) -> Option<Limits> {
+    let fields = value.fields(&CLUSTER_LIMITS, report)?;
+    let defaults = Limits::default();
+    let mut positive = |key, default| {
+        fields
+            .get(key)
+            .and_then(|value| value.positive(report))
+            .unwrap_or(default)
+    };
+    let connections = positive("connections", defaults.connections);
+    let requests = positive("requests", defaults.requests);
+    let pending = fields
+        .get("pending")
+        .and_then(|value| value.count(report))
+        .unwrap_or(defaults.pending);
+    let per_endpoint = fields
+        .get("per_endpoint")
+        .and_then(|value| per_endpoint(&value, report))
+        .unwrap_or_default();
+    Some(Limits {
+        connections,
+        pending,
+        requests,
+        per_endpoint,
+    })
+}
+
+fn per_endpoint(value: &Value<'_>, report: &mut Report) -> Option<PerEndpointLimits> {
+    let fields = value.fields(&PER_ENDPOINT, report)?;
+    let connections = fields
+        .get("connections")
+        .and_then(|value| value.positive(report));
+    let requests = fields
+        .get("requests")
+        .and_then(|value| value.positive(report));
+    Some(PerEndpointLimits {
+        connections,
+        requests,
+    })
+}

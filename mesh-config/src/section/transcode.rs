@@ -1,0 +1,85 @@
+//! `routes[].transcode`: how requests become gRPC calls.
+
+use crate::model::{
+    ByteSize, Defaults, Enums, Int64, Names, ProfileName, ServiceName, Transcode, UnknownFields,
+};
+use crate::reader::{Fields, Value};
+use crate::report::Report;
+use crate::schema::{Choices, TRANSCODE};
+
+const INT64: Choices<Int64> = &[
+    ("string", Some(Int64::String)),
+    ("number", Some(Int64::Number)),
+];
+const ENUMS: Choices<Enums> = &[("name", Some(Enums::Name)), ("number", Some(Enums::Number))];
+const NAMES: Choices<Names> = &[
+    ("camel", Some(Names::Camel)),
+    ("original", Some(Names::Original)),
+];
+const DEFAULTS: Choices<Defaults> = &[
+    ("omit", Some(Defaults::Omit)),
+    ("emit", Some(Defaults::Emit)),
+];
+const UNKNOWN_FIELDS: Choices<UnknownFields> = &[
+    ("reject", Some(UnknownFields::Reject)),
+    ("ignore", Some(UnknownFields::Ignore)),
+];
+/// The default may be written; it says nothing as long as streams are not transcoded.
+const STREAM: Choices<()> = &[("ndjson", Some(())), ("array", None), ("sse", None)];
+
+pub(crate) fn transcode(value: &Value<'_>, report: &mut Report) -> Option<Transcode> {
+    let fields = value.fields(&TRANSCODE, report)?;
+    let services = fields
+        .require("services", report)
+        .and_then(|value| services(&value, report));
+    let profile = match fields.get("profile") {
+        Some(value) => value.parsed(report, ProfileName::parse),
+        None => ProfileName::parse("standard").ok(),
+    };
+    choice(&fields, "stream", STREAM, report);
+    let int64 = choice(&fields, "int64", INT64, report);
+    let enums = choice(&fields, "enums", ENUMS, report);
+    let names = choice(&fields, "names", NAMES, report);
+    let defaults = choice(&fields, "defaults", DEFAULTS, report);
+    let unknown_fields = choice(&fields, "unknown_fields", UNKNOWN_FIELDS, report);
+    let max_body: Option<ByteSize> = fields.get("max_body").and_then(|value| value.size(report));
+    let unannotated = fields
+        .get("unannotated")
+        .and_then(|value| value.boolean(report));
+    Some(Transcode {
+        services: services?,
+        profile: profile?,
+        int64,
+        enums,
+        names,
+        defaults,
+        unknown_fields,
+        max_body: max_body.unwrap_or(Transcode::DEFAULT_MAX_BODY),
+        unannotated: unannotated.unwrap_or(false),
+    })
+}
+
+fn services(value: &Value<'_>, report: &mut Report) -> Option<Vec<ServiceName>> {
+    let mut services = Vec::new();
+    for item in value.items(report)? {
+        match item.parsed(report, ServiceName::parse) {
+            Some(service) if services.contains(&service) => {
+                item.wrong::<()>(report, "this service is listed already: remove it");
+            }
+            Some(service) => services.push(service),
+            None => {}
+        }
+    }
+    Some(services)
+}
+
+fn choice<T: Copy>(
+    fields: &Fields<'_>,
+    key: &'static str,
+    choices: Choices<T>,
+    report: &mut Report,
+) -> Option<T> {
+    fields
+        .get(key)
+        .and_then(|value| value.choice(choices, report))
+}

@@ -1,0 +1,90 @@
+//! "Did you mean": the known word that a mistyped one is nearest to.
+
+/// The nearest of `known`, if one is near enough that it may have been meant.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // A hostile key may be megabytes long; no name is.
+    if word.len() > 64 {
+        return None;
+    }
+    let word = word.to_ascii_lowercase().replace('-', "_");
+    let allowed = (word.chars().count() / 3).clamp(1, 3);
+    known
+        .into_iter()
+        .map(|known| {
+            (
+                distance(&word, &known.to_ascii_lowercase().replace('-', "_")),
+                known,
+            )
+        })
+        .filter(|(distance, known)| {
+            *distance <= allowed || (word.len() >= 4 && known.starts_with(&word))
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}
+
+/// `a`, `b` and `c` with their number bounded, for lists in problems.
+pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 20;
+    let words: Vec<&str> = words.into_iter().collect();
+    let shown = words
+        .iter()
+        .take(SHOWN)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(", ");
+    match words.len().checked_sub(SHOWN) {
+        Some(more) if more > 0 => format!("{shown} and {more} more"),
+        _ => shown,
+    }
+}
+
+/// Edits from `a` to `b`: insertions, deletions, substitutions, and swaps of neighbours.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = usize::from(a[i - 1] != b[j - 1]);
+            let mut best = (rows[i - 1][j] + 1)
+                .min(row[j - 1] + 1)
+                .min(rows[i - 1][j - 1] + change);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_words_are_suggested_and_far_ones_are_not() {
+        let known = [
+            "timeout",
+            "connect_timeout",
+            "transcode",
+            "to",
+            "name",
+            "match",
+        ];
+        for (word, expected) in [
+            ("timeuot", Some("timeout")),
+            ("Timeout", Some("timeout")),
+            ("connect-timeout", Some("connect_timeout")),
+            ("transcod", Some("transcode")),
+            ("nmae", Some("name")),
+            ("upstream", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, known), expected, "{word}");
+        }
+        assert_eq!(nearest(&"x".repeat(1 << 20), known), None);
+    }
+}

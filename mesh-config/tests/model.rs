@@ -1,0 +1,91 @@
+//! What a good file becomes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use mesh_config::model::{
+    Action, BalancingPolicy, DescriptorSource, Endpoints, HostPattern, Int64, PathMatch, Protocol,
+    ValueMatch,
+};
+use mesh_config::{Snapshot, load, parse, parse_with};
+
+fn good(text: &str) -> Snapshot {
+    parse_with(text, Path::new("."), "mesh.yaml", &|_| None)
+        .unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn the_example_loads() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mesh.yaml");
+    let snapshot = load(&example).unwrap_or_else(|problems| panic!("{problems}"));
+
+    assert_eq!(snapshot.listeners[0].address.to_string(), "127.0.0.1:8080");
+    assert!(snapshot.listeners[0].protocols.http1 && snapshot.listeners[0].protocols.h2c);
+    assert_eq!(snapshot.admin.address.to_string(), "127.0.0.1:9901");
+    assert_eq!(snapshot.threads, None);
+    assert_eq!(snapshot.descriptors, [DescriptorSource::Builtin]);
+    assert_eq!(snapshot.version.len(), 12);
+
+    let counter = &snapshot.clusters[0];
+    let Endpoints::Static(endpoints) = &counter.endpoints;
+    assert_eq!(endpoints[0].address.to_string(), "127.0.0.1:50051");
+    assert_eq!(
+        (counter.protocol, counter.load_balancing.policy),
+        (Protocol::Grpc, BalancingPolicy::P2c)
+    );
+
+    let route = &snapshot.routes[0];
+    assert_eq!(
+        route.matches.path,
+        PathMatch::Prefix("/api/v1/counter/".to_owned())
+    );
+    assert_eq!(route.timeout.get(), Duration::from_secs(5));
+    let transcode = route.transcode().expect("a transcoded route");
+    assert_eq!(
+        (transcode.services[0].as_str(), transcode.profile.as_str()),
+        ("counter.CounterService", "phase1")
+    );
+
+    let beta = &snapshot.routes[2];
+    assert_eq!(beta.action, Action::PassThrough);
+    assert_eq!(beta.matches.conditions(), 5);
+    assert_eq!(
+        beta.matches.hosts[1],
+        HostPattern::Wildcard("beta.example.com".to_owned())
+    );
+    assert_eq!(
+        beta.matches.headers[0].value,
+        ValueMatch::Exact("2".to_owned())
+    );
+    assert_eq!(beta.matches.headers[2].value, ValueMatch::Absent);
+    assert_eq!(snapshot.positions.line("routes[2].match.query.mode"), 72);
+}
+
+#[test]
+fn json_is_yaml_too() {
+    let snapshot = good(
+        r#"{"clusters": [{"name": "a", "protocol": "grpc", "endpoints": {"static": ["127.0.0.1:1"]}}],
+            "routes": [{"name": "r", "transcode": {"services": ["p.S"], "int64": "number"}, "to": "a"}]}"#,
+    );
+    assert_eq!(snapshot.listeners[0].address.port(), 8080);
+    let transcode = snapshot.routes[0].transcode().expect("a transcoded route");
+    assert_eq!(
+        (transcode.int64, transcode.profile.as_str()),
+        (Some(Int64::Number), "standard")
+    );
+    assert_eq!(snapshot.routes[0].matches.path, PathMatch::Any);
+    assert_eq!(snapshot.routes[0].timeout.get(), Duration::from_secs(15));
+}
+
+#[test]
+fn the_process_environment_is_used() {
+    let text = "
+        clusters: [{ name: a, protocol: http1, endpoints: { static: [\"${CARGO_PKG_NAME}:1\"] } }]
+        routes: [{ name: r, match: { path: / }, to: a }]";
+    let snapshot =
+        parse(text, Path::new("."), "mesh.yaml").unwrap_or_else(|problems| panic!("{problems}"));
+    let Endpoints::Static(endpoints) = &snapshot.clusters[0].endpoints;
+    assert_eq!(endpoints[0].address.host(), "mesh-config");
+}
