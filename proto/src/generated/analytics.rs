@@ -15,9 +15,9 @@ pub struct TopCountersRequest {
     /// The type of counters that are ranked.
     #[prost(string, tag = "1")]
     pub counter_type: ::prost::alloc::string::String,
-    /// How many, 1 to 1,000; 0 means 10.
-    #[prost(int32, tag = "2")]
-    pub limit: i32,
+    /// How many, 1 to 1,000; 10 if absent. A 0 that was sent is refused, so its presence is tracked.
+    #[prost(int32, optional, tag = "2")]
+    pub limit: ::core::option::Option<i32>,
     /// One of hour, day, week, month (the last 60 minutes, 24 hours, 7 and 30 days, rolling) and all; day if empty.
     #[prost(string, tag = "3")]
     pub period: ::prost::alloc::string::String,
