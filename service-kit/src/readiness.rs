@@ -64,6 +64,11 @@ impl Readiness {
         self.waiting.guards.lock().names.values().cloned().collect()
     }
 
+    /// Whether it is ready, as a channel: for whoever has to tell others when it changes.
+    pub fn subscribe(&self) -> watch::Receiver<bool> {
+        self.waiting.ready.subscribe()
+    }
+
     /// Returns once nothing is waited for.
     pub async fn ready(&self) {
         let mut ready = self.waiting.ready.subscribe();
