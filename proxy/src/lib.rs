@@ -1,1 +1,3 @@
 //! The gateway: HTTP/JSON at the door, gRPC inside.
+
+pub mod edge;
