@@ -1,1 +1,18 @@
 //! The counter service: likes, views, follows.
+//!
+//! A call goes `server` (HTTP/2, deadline, metrics) -> `dispatch` (which service) -> `service` (checks, answers) -> `store`
+//! (memory, embedded, Redis). [`app`] puts it together for the program and for a process that holds the whole mesh.
+
+pub mod app;
+mod dispatch;
+mod error;
+pub mod id;
+mod metrics;
+mod server;
+mod service;
+pub mod settings;
+pub mod status;
+pub mod store;
+
+pub use app::App;
+pub use service::MAX_BATCH;

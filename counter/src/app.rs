@@ -1,0 +1,151 @@
+//! The composition root: a store, a gRPC port, an admin port, put together and taken down in order.
+//!
+//! [`App`] is the service over a store that somebody else opened, for a process that holds the whole mesh; [`run`] is the
+//! program `highpress-counter` around it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use service_kit::metrics::GrpcMetrics;
+use service_kit::{Admin, Drain, Readiness, program, shutdown};
+use tokio::net::TcpListener;
+use tonic_health::ServingStatus;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::dispatch::{COUNTER_SERVICE, Dispatch};
+use crate::metrics::StoreMetrics;
+use crate::server::Server;
+use crate::service::Counters;
+use crate::settings::{Settings, StoreChoice};
+use crate::status::{SERVICE, ServiceStatus, VERSION};
+use crate::store::embedded::{EmbeddedStore, Events};
+use crate::store::{MemoryStore, Store};
+
+/// The program's name.
+pub const PROGRAM: &str = "highpress-counter";
+
+/// The counter service over a store.
+pub struct App {
+    server: Server,
+    status: Arc<ServiceStatus>,
+    readiness: Readiness,
+    health: HealthReporter,
+}
+
+impl App {
+    /// Registers the service's metrics and puts it together. Whether it is ready is whether `readiness` is.
+    pub fn new(
+        store: Arc<dyn Store>,
+        registry: &mut Registry,
+        readiness: Readiness,
+    ) -> anyhow::Result<Self> {
+        let status = Arc::new(ServiceStatus::new(store.kind(), readiness.clone()));
+        let counters = Counters::new(store, StoreMetrics::register(registry), status.clone());
+        let health = HealthReporter::new();
+        let dispatch = Dispatch::new(
+            counters,
+            HealthService::from_health_reporter(health.clone()),
+        )
+        .context("the built-in descriptor set cannot be served by reflection")?;
+        let server = Server::new(dispatch, GrpcMetrics::register(registry));
+        Ok(Self {
+            server,
+            status,
+            readiness,
+            health,
+        })
+    }
+
+    /// What `/status` and `GetStatus` tell.
+    pub fn status(&self) -> Arc<ServiceStatus> {
+        self.status.clone()
+    }
+
+    /// Serves on a bound listener until `drain` begins; calls in flight then have `drain_timeout` to finish.
+    pub async fn serve(self, listener: TcpListener, drain: Drain, drain_timeout: Duration) {
+        let Self {
+            server,
+            readiness,
+            health,
+            ..
+        } = self;
+        let report = report_health(health, readiness.clone());
+        let serve = async {
+            server.serve(listener, &drain, drain_timeout).await;
+        };
+        tokio::select! {
+            () = serve => {}
+            () = report => {}
+        }
+    }
+}
+
+/// Keeps the gRPC health service telling what readiness tells.
+async fn report_health(health: HealthReporter, readiness: Readiness) {
+    let mut ready = readiness.subscribe();
+    loop {
+        let status = if *ready.borrow_and_update() {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        health.set_service_status("", status).await;
+        health.set_service_status(COUNTER_SERVICE, status).await;
+        // The sender lives in `readiness`, so this cannot fail.
+        let _ = ready.changed().await;
+    }
+}
+
+/// Runs the program until it is told to end and has drained.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    // First of all, so that a signal during start-up is not lost.
+    let asked = shutdown::signal().context("cannot listen for signals")?;
+    let readiness = Readiness::new();
+    let starting = readiness.guard("start-up");
+    let (listener, address) = bind("--listen", settings.listen).await?;
+    let mut registry = service_kit::metrics::registry(SERVICE, VERSION);
+    let store = open_store(&settings, &readiness).await?;
+    let app = App::new(store, &mut registry, readiness.clone())?;
+    let status = app.status();
+    let admin = Admin::new(SERVICE, VERSION, registry, readiness.clone())
+        .status(move || status.to_json())
+        .bind(settings.admin)
+        .await
+        .with_context(|| format!("--admin: cannot listen on {}", settings.admin))?;
+
+    let drain = Drain::new();
+    let serving = tokio::spawn(app.serve(listener, drain.clone(), settings.drain_timeout));
+    drop(starting);
+    program::ready(
+        PROGRAM,
+        &[("grpc", address), ("admin", admin.local_address())],
+    );
+
+    let signal = asked.await;
+    tracing::info!(%signal, "draining");
+    let _draining = readiness.guard("drain");
+    drain.begin();
+    serving.await.context("the gRPC server failed")?;
+    admin.stop().await;
+    Ok(())
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{flag}: cannot listen on {address}"))?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+async fn open_store(settings: &Settings, readiness: &Readiness) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match &settings.store {
+        StoreChoice::Memory => Arc::new(MemoryStore::new()),
+        StoreChoice::Embedded(directory) => {
+            Arc::new(EmbeddedStore::open(directory, Events::Off, readiness.clone()).await?)
+        }
+    })
+}

@@ -1,0 +1,176 @@
+//! Counts on disk in one directory, in this process: acknowledged means fsynced.
+//!
+//! One writer thread takes all increments that wait, applies them as one atomic batch, syncs once and answers all of them (group
+//! commit), so that the cost of a sync is shared. Reads go straight to the tables. A directory belongs to one process at a
+//! time. With [`Events::On`] each increment leaves an event in the same batch: see [`EventLog`]. Engine: <https://docs.rs/fjall>.
+
+mod engine;
+mod events;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use service_kit::Readiness;
+use tokio::sync::oneshot;
+
+use self::engine::Engine;
+use self::writer::{Command, Request, Shared, Writer};
+use super::{Counted, Increment, Store, StoreError};
+use crate::id::CounterId;
+
+pub use self::engine::OpenError;
+pub use self::events::{Event, EventLog, SOURCE};
+
+/// Increments that may wait for the writer. At this depth a disk is far behind: more would only wait longer.
+const QUEUE: usize = 16 * 1024;
+/// A read of more counters than this leaves the runtime's thread, because each may have to go to the disk.
+const INLINE_READS: usize = 16;
+
+/// Whether increments leave events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Events {
+    /// No events.
+    Off,
+    /// One event for each increment, until it is trimmed.
+    On,
+}
+
+/// The store in a directory. Dropping it waits for the batch under way and gives the directory free.
+pub struct EmbeddedStore {
+    directory: PathBuf,
+    queue: SyncSender<Command>,
+    shared: Arc<Shared>,
+    events: Events,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl EmbeddedStore {
+    /// Opens the directory, or makes it, and starts the writer. After a crash this is where the journal is replayed.
+    pub async fn open(
+        directory: &Path,
+        events: Events,
+        readiness: Readiness,
+    ) -> Result<Self, OpenError> {
+        let directory = directory.to_path_buf();
+        let opened =
+            tokio::task::spawn_blocking(move || Self::open_blocking(directory, events, readiness))
+                .await;
+        opened.unwrap_or_else(|error| Err(OpenError::Interrupted(error.to_string())))
+    }
+
+    fn open_blocking(
+        directory: PathBuf,
+        events: Events,
+        readiness: Readiness,
+    ) -> Result<Self, OpenError> {
+        let engine = Engine::open(&directory)?;
+        let cursor = engine.cursor()?;
+        let shared = Arc::new(Shared::new(engine, cursor));
+        let (queue, commands) = sync_channel(QUEUE);
+        let writer = Writer::new(
+            directory.clone(),
+            commands,
+            shared.clone(),
+            events,
+            cursor,
+            readiness,
+        );
+        let writer = std::thread::Builder::new()
+            .name("counter-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(OpenError::Thread)?;
+        Ok(Self {
+            directory,
+            queue,
+            shared,
+            events,
+            writer: Some(writer),
+        })
+    }
+
+    /// The log of events, if the store was opened with it.
+    pub fn events(&self) -> Option<EventLog> {
+        match self.events {
+            Events::Off => None,
+            Events::On => Some(EventLog::new(self.shared.clone(), self.queue.clone())),
+        }
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        // Waits for room if need be: the writer is alive until it has seen this.
+        let _ = self.queue.send(Command::Close);
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the embedded store's writer panicked");
+        }
+    }
+}
+
+impl fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedStore")
+            .field("directory", &self.directory)
+            .field("events", &self.events)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    fn kind(&self) -> &'static str {
+        "embedded"
+    }
+
+    async fn increment(&self, increment: Increment) -> Result<Counted, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue
+            .try_send(Command::Increment(Request { increment, reply }))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => StoreError::Unavailable(
+                    "the disk is too slow: too many increments are waiting for it".into(),
+                ),
+                TrySendError::Disconnected(_) => closed(),
+            })?;
+        // The writer answers every request it takes; it can only vanish by a panic, with the batch in its hands.
+        answer.await.unwrap_or_else(|_| {
+            Err(StoreError::OutcomeUnknown(
+                "the embedded store has stopped".into(),
+            ))
+        })
+    }
+
+    async fn get(&self, counter: &CounterId) -> Result<i64, StoreError> {
+        self.shared.engine()?.count(counter)
+    }
+
+    async fn get_many(&self, counters: Vec<CounterId>) -> Result<Vec<i64>, StoreError> {
+        let engine = self.shared.engine()?;
+        let inline = counters.len() <= INLINE_READS;
+        let read = move || {
+            counters
+                .iter()
+                .map(|counter| engine.count(counter))
+                .collect()
+        };
+        if inline {
+            return read();
+        }
+        tokio::task::spawn_blocking(read)
+            .await
+            .unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("the embedded store is closed".into())
+}
