@@ -1,168 +1,180 @@
 //! What sections say about each other: clusters and profiles that routes name, protocols that fit, addresses
 //! that exclude each other.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
 
-use crate::model::{Action, Admin, Listener, ProfileName, Protocol, Route, Transcode};
+use crate::model::{ByteSize, ClusterName, ProfileName, Protocol};
 use crate::report::Report;
-use crate::section::{cluster, profile, route};
+use crate::section::{cluster, listener, profile, route};
 use crate::suggest;
 
-/// Checks each route against the clusters, profiles and listeners.
-pub(crate) fn routes(
-    routes: &[route::Declared<'_>],
-    clusters: &[cluster::Declared],
-    profiles: &BTreeMap<ProfileName, serde_json::Value>,
-    listeners: &[Listener],
-    report: &mut Report,
-) {
-    for declared in routes {
-        cluster_exists(declared, clusters, report);
-        let Action::Transcode(transcode) = &declared.route.action else {
-            continue;
+/// What routes may name.
+pub(crate) struct Known<'a> {
+    /// `None`: there are no clusters to check against, which has been reported.
+    clusters: Option<HashMap<&'a ClusterName, Option<Protocol>>>,
+    profiles: &'a BTreeMap<ProfileName, serde_json::Value>,
+    /// The largest body that any listener lets in; `None`: not known, as something is wrong with a listener.
+    widest_body: Option<ByteSize>,
+}
+
+impl<'a> Known<'a> {
+    pub(crate) fn new(
+        clusters: &'a [cluster::Declared],
+        profiles: &'a BTreeMap<ProfileName, serde_json::Value>,
+        listeners: &[listener::Declared],
+    ) -> Self {
+        let by_name = || {
+            clusters
+                .iter()
+                .map(|cluster| (&cluster.name, cluster.protocol))
+                .collect()
         };
-        profile_exists(declared, transcode, profiles, report);
-        body_gets_in(declared, transcode, listeners, report);
+        let bodies = listeners
+            .iter()
+            .map(|listener| listener.limits.map(|limits| limits.max_body));
+        let bodies: Option<Vec<ByteSize>> = bodies.collect();
+        Self {
+            clusters: (!clusters.is_empty()).then(by_name),
+            profiles,
+            widest_body: bodies.and_then(|bodies| bodies.into_iter().max()),
+        }
     }
-}
 
-fn cluster_exists(
-    declared: &route::Declared<'_>,
-    clusters: &[cluster::Declared],
-    report: &mut Report,
-) {
-    let Route { to, action, .. } = &declared.route;
-    let Some(cluster) = clusters.iter().find(|cluster| cluster.name == *to) else {
-        let names = || clusters.iter().map(|cluster| cluster.name.as_str());
-        let nearest = suggest::nearest(to.as_str(), names());
-        let suggestion = nearest
-            .map(|nearest| format!(", did you mean `{nearest}`?"))
-            .unwrap_or_default();
-        let why = match clusters.is_empty() {
-            true => format!("there is no cluster `{to}`: define it under `clusters`"),
-            false => format!(
-                "there is no cluster `{to}`{suggestion} (clusters: {})",
-                suggest::list(names())
-            ),
+    /// Checks what a route says of clusters, profiles and listeners.
+    pub(crate) fn check(&self, route: &route::Declared<'_>, report: &mut Report) {
+        self.cluster(route, report);
+        self.profile(route, report);
+        self.body(route, report);
+    }
+
+    fn cluster(&self, route: &route::Declared<'_>, report: &mut Report) {
+        let (Some(to), Some(clusters)) = (&route.to, &self.clusters) else {
+            return;
         };
-        return at(declared, "to", why, report);
-    };
-    match (action, cluster.protocol) {
-        (Action::Transcode(_), Some(protocol @ (Protocol::Http1 | Protocol::Http2))) => {
-            let protocol = protocol.as_str();
-            let why = format!(
-                "cluster `{to}` speaks {protocol}: a route with `transcode` needs a cluster of protocol grpc"
-            );
-            at(declared, "to", why, report);
+        let Some(protocol) = clusters.get(to) else {
+            // Sorted, so that the same mistake always reads the same.
+            let mut names: Vec<&str> = clusters.keys().map(|name| name.as_str()).collect();
+            names.sort_unstable();
+            let suggestion = suggest::did_you_mean(to.as_str(), names.iter().copied());
+            let known = suggest::list(names);
+            let why = format!("there is no cluster `{to}`{suggestion} (clusters: {known})");
+            return route.value.wrong_below(report, "to", why);
+        };
+        let why = match (&route.transcode, protocol) {
+            (Some(_), Some(Protocol::Http1 | Protocol::Http2)) => {
+                "a route with `transcode` needs a cluster of protocol grpc, and `TO` has another"
+            }
+            (None, Some(Protocol::Grpc)) => {
+                "cluster `TO` has protocol grpc: add `transcode` with its services, or use a cluster of protocol \
+                 http1 or http2 (to pass gRPC through is not in this version)"
+            }
+            _ => return,
+        };
+        route
+            .value
+            .wrong_below(report, "to", why.replace("TO", to.as_str()));
+    }
+
+    fn profile(&self, route: &route::Declared<'_>, report: &mut Report) {
+        let Some(name) = route
+            .transcode
+            .as_ref()
+            .and_then(|transcode| transcode.profile.as_ref())
+        else {
+            return;
+        };
+        if profile::BUILTIN.contains(&name.as_str()) || self.profiles.contains_key(name) {
+            return;
         }
-        (Action::PassThrough, Some(Protocol::Grpc)) => {
+        let known = || {
+            profile::BUILTIN
+                .into_iter()
+                .chain(self.profiles.keys().map(ProfileName::as_str))
+        };
+        let suggestion = suggest::did_you_mean(name.as_str(), known());
+        let known = suggest::list(known());
+        let why = format!("there is no profile `{name}`{suggestion} (profiles: {known})");
+        route.value.wrong_below(report, "transcode.profile", why);
+    }
+
+    /// Only what is written can be wrong: a small door may well stand before the default.
+    fn body(&self, route: &route::Declared<'_>, report: &mut Report) {
+        let written = route
+            .transcode
+            .as_ref()
+            .and_then(|transcode| transcode.max_body);
+        if let (Some(written), Some(widest)) = (written, self.widest_body)
+            && written > widest
+        {
             let why = format!(
-                "cluster `{to}` speaks grpc: add `transcode` with its services, or use a cluster of protocol http1 or \
-                 http2 (passing gRPC through is not in this version)"
+                "no listener lets more than {widest} in: raise `listeners[].limits.max_body` too"
             );
-            at(declared, "to", why, report);
+            route.value.wrong_below(report, "transcode.max_body", why);
         }
-        _ => {}
     }
-}
-
-fn profile_exists(
-    declared: &route::Declared<'_>,
-    transcode: &Transcode,
-    profiles: &BTreeMap<ProfileName, serde_json::Value>,
-    report: &mut Report,
-) {
-    let name = transcode.profile.as_str();
-    if profile::BUILTIN.contains(&name) || profiles.contains_key(name) {
-        return;
-    }
-    let known = || {
-        profile::BUILTIN
-            .into_iter()
-            .chain(profiles.keys().map(ProfileName::as_str))
-    };
-    let suggestion =
-        suggest::nearest(name, known()).map(|near| format!(", did you mean `{near}`?"));
-    let suggestion = suggestion.unwrap_or_default();
-    let why = format!(
-        "there is no profile `{name}`{suggestion} (profiles: {})",
-        suggest::list(known())
-    );
-    at(declared, "transcode.profile", why, report);
-}
-
-fn body_gets_in(
-    declared: &route::Declared<'_>,
-    transcode: &Transcode,
-    listeners: &[Listener],
-    report: &mut Report,
-) {
-    // Only what is written can be wrong: a small door may well stand before the default.
-    if declared.value.find("transcode.max_body").is_none() {
-        return;
-    }
-    let widest = listeners
-        .iter()
-        .map(|listener| listener.limits.max_body)
-        .max();
-    if let Some(widest) = widest.filter(|widest| transcode.max_body > *widest) {
-        let why = format!(
-            "no listener lets more than {widest} in: raise `listeners[].limits.max_body` too"
-        );
-        at(declared, "transcode.max_body", why, report);
-    }
-}
-
-/// Reports a problem of a key below a route.
-fn at(declared: &route::Declared<'_>, key: &str, why: String, report: &mut Report) {
-    let line = declared
-        .value
-        .find(key)
-        .map_or(declared.value.line(), |node| node.line);
-    report.add(line, &format!("{}.{key}", declared.value.path), why);
 }
 
 /// Checks that no two of the listeners and the admin port want the same address.
 pub(crate) fn addresses(
-    listeners: &[Listener],
-    admin: &Admin,
-    lines: &dyn Fn(&str) -> u32,
+    listeners: &[listener::Declared],
+    admin: Option<SocketAddr>,
+    line: &dyn Fn(&str) -> u32,
     report: &mut Report,
 ) {
-    let path = |index| format!("listeners[{index}].address");
-    for (index, listener) in listeners.iter().enumerate() {
-        let clash = listeners[..index]
-            .iter()
-            .position(|other| overlap(other.address, listener.address));
-        if let Some(first) = clash {
-            let why = format!(
-                "{} is taken by listeners[{first}]: choose another port",
-                listener.address
-            );
-            report.add(lines(&path(index)), &path(index), why);
-        }
-    }
-    if let Some(index) = listeners
+    let mut taken: Vec<(SocketAddr, String)> = Vec::new();
+    let listeners = listeners
         .iter()
-        .position(|listener| overlap(listener.address, admin.address))
-    {
-        let why = format!(
-            "{} is taken by listeners[{index}]: choose another port",
-            admin.address
-        );
-        report.add(lines("admin.address"), "admin.address", why);
+        .enumerate()
+        .filter_map(|(index, listener)| {
+            listener
+                .address
+                .map(|address| (address, format!("listeners[{index}].address")))
+        });
+    let admin = admin.map(|address| (address, "admin.address".to_owned()));
+    for (address, path) in listeners.chain(admin) {
+        if report.is_full() {
+            return;
+        }
+        if let Some((_, first)) = taken.iter().find(|(other, _)| overlap(*other, address)) {
+            let why = format!("{address} is taken by {first}: choose another port");
+            report.add(line(&path), &path, why);
+        } else {
+            taken.push((address, path));
+        }
     }
 }
 
 /// Whether both cannot be bound at once. A wildcard takes its port on all addresses of its family, and `[::]`
 /// those of IPv4 too. Port 0 is any free port, so it is never taken.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let covers =
+        |wide: IpAddr, other: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || other.is_ipv4());
     let (a_ip, b_ip) = (a.ip(), b.ip());
-    let covers = |wide: std::net::IpAddr, other: std::net::IpAddr| {
-        wide.is_unspecified() && (wide.is_ipv6() || other.is_ipv4())
-    };
-    a.port() == b.port()
-        && a.port() != 0
-        && (a_ip == b_ip || covers(a_ip, b_ip) || covers(b_ip, a_ip))
+    let same = a_ip == b_ip || covers(a_ip, b_ip) || covers(b_ip, a_ip);
+    a.port() == b.port() && a.port() != 0 && same
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn addresses_that_cannot_both_be_bound_overlap() {
+        for (a, b, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("[::]:80", "127.0.0.1:80", true),
+            ("[::]:80", "0.0.0.0:80", true),
+            ("0.0.0.0:80", "[::1]:80", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let (a, b) = (a.parse().expect(a), b.parse().expect(b));
+            assert_eq!(overlap(a, b), expected, "{a} {b}");
+            assert_eq!(overlap(b, a), expected, "{b} {a}");
+        }
+    }
 }

@@ -10,18 +10,22 @@
 
 mod check;
 mod env;
+mod live;
 mod load;
 pub mod model;
 mod positions;
 mod problem;
 mod reader;
+mod reload;
 mod report;
 mod schema;
 mod section;
 mod suggest;
 mod yaml;
 
+pub use live::{Live, Publisher};
 pub use load::{load, parse, parse_with};
 pub use model::Snapshot;
 pub use positions::Positions;
 pub use problem::{Problem, Problems, problems_text};
+pub use reload::{Applied, Rejected, ReloadHandle, Reloader, Reloads, Status};

@@ -2,18 +2,16 @@
 //! found before the next one is given up.
 
 use std::fs;
-use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-
-use sha2::{Digest, Sha256};
 
 use crate::check;
 use crate::env::Environment;
-use crate::model::{Admin, DescriptorSource, Listener, Snapshot};
+use crate::model::{Admin, DescriptorSource, Snapshot};
 use crate::positions::Positions;
 use crate::problem::{Problem, Problems};
-use crate::reader::{Fields, Value};
+use crate::reader::Value;
+use crate::reload::{Fingerprint, content, hash};
 use crate::report::Report;
 use crate::schema::ROOT;
 use crate::section::{cluster, descriptor, listener, profile, route};
@@ -49,16 +47,60 @@ pub fn parse_with(
     source_name: &str,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Snapshot, Problems> {
-    let source: Arc<str> = Arc::from(source_name);
-    let mut report = Report::new(Arc::clone(&source));
-    let tree = yaml::parse(text, Environment(environment), &mut report);
-    let snapshot = tree.and_then(|tree| {
-        let positions = Positions::new(Arc::clone(&source), tree);
-        let mut snapshot = sections(positions, source, base_dir, &mut Vec::new(), &mut report)?;
-        snapshot.version = version(text, &snapshot.descriptors);
-        Some(snapshot)
-    });
-    report.finish(snapshot)
+    Reading::of(text, base_dir, source_name, environment).snapshot
+}
+
+/// What came of reading a text, and what was read, even if nothing came of it.
+pub(crate) struct Reading {
+    pub(crate) snapshot: Result<Snapshot, Problems>,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+impl Reading {
+    pub(crate) fn of_file(path: &Path) -> Self {
+        let text = match read(path) {
+            Ok(text) => text,
+            Err(problems) => {
+                // What is there may be readable and still no text: then its bytes are what was read.
+                let mut fingerprint = Fingerprint::default();
+                fingerprint.add(path.to_owned(), content(path));
+                return Self {
+                    snapshot: Err(problems),
+                    fingerprint,
+                };
+            }
+        };
+        let environment = |name: &str| std::env::var(name).ok();
+        let source_name = path.display().to_string();
+        let mut reading = Self::of(&text, base_dir(path), &source_name, &environment);
+        reading
+            .fingerprint
+            .add(path.to_owned(), Some(hash(text.as_bytes())));
+        reading
+    }
+
+    pub(crate) fn of(
+        text: &str,
+        base_dir: &Path,
+        source_name: &str,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Self {
+        let source: Arc<str> = Arc::from(source_name);
+        let mut report = Report::new(Arc::clone(&source));
+        let mut fingerprint = Fingerprint::default();
+        let tree = yaml::parse(text, Environment(environment), &mut report);
+        let snapshot = tree.and_then(|tree| {
+            let positions = Positions::new(Arc::clone(&source), tree);
+            let mut snapshot =
+                sections(positions, source, base_dir, &mut fingerprint, &mut report)?;
+            snapshot.version = version(text, &fingerprint);
+            Some(snapshot)
+        });
+        Self {
+            snapshot: report.finish(snapshot),
+            fingerprint,
+        }
+    }
 }
 
 /// Reads all sections, then what they say about each other.
@@ -66,66 +108,71 @@ fn sections(
     positions: Positions,
     source: Arc<str>,
     base_dir: &Path,
-    files: &mut Vec<PathBuf>,
+    fingerprint: &mut Fingerprint,
     report: &mut Report,
 ) -> Option<Snapshot> {
-    let root = Value::root(positions.root());
-    let fields = root.fields(&ROOT, report)?;
-    let (listeners, admin, threads) = boot(&fields, report);
+    let fields = Value::root(positions.root()).fields(&ROOT, report)?;
+    let listeners = match fields.get("listeners") {
+        Some(value) => listener::listeners(&value, report),
+        None => listener::default_listeners(),
+    };
+    let admin = match fields.get("admin") {
+        Some(value) => listener::admin(&value, report),
+        None => Some(Admin::default()),
+    };
+    let threads = fields
+        .get("threads")
+        .and_then(|value| listener::threads(&value, report));
     let descriptors = match fields.get("descriptors") {
-        Some(value) => descriptor::descriptors(&value, base_dir, files, report).unwrap_or_default(),
-        None => vec![DescriptorSource::Builtin],
+        Some(value) => descriptor::descriptors(&value, base_dir, fingerprint, report),
+        None => Some(vec![DescriptorSource::Builtin]),
     };
     let profiles = fields
         .get("profiles")
-        .map(|value| profile::profiles(&value, report))
-        .unwrap_or_default();
+        .map(|value| profile::profiles(&value, report));
     let clusters = fields
         .require("clusters", report)
         .map(|value| cluster::clusters(&value, report));
     let routes = fields
         .require("routes", report)
         .map(|value| route::routes(&value, report));
-    let (clusters, routes) = (clusters.unwrap_or_default(), routes.unwrap_or_default());
+    let (profiles, clusters, routes) = (
+        profiles.unwrap_or_default(),
+        clusters.unwrap_or_default(),
+        routes.unwrap_or_default(),
+    );
 
-    check::addresses(&listeners, &admin, &|path| positions.line(path), report);
-    check::routes(&routes, &clusters, &profiles, &listeners, report);
+    let admin_address = admin.map(|admin| admin.address);
+    check::addresses(
+        &listeners,
+        admin_address,
+        &|path| positions.line(path),
+        report,
+    );
+    let known = check::Known::new(&clusters, &profiles, &listeners);
+    routes.iter().for_each(|route| known.check(route, report));
 
-    let routes = routes
-        .into_iter()
-        .map(|declared| Arc::new(declared.route))
-        .collect();
-    let clusters: Option<Vec<_>> = clusters
-        .into_iter()
-        .map(|declared| declared.cluster.map(Arc::new))
-        .collect();
     Some(Snapshot {
         version: String::new(),
         source,
-        listeners,
-        admin,
+        listeners: listeners
+            .into_iter()
+            .map(|declared| declared.listener)
+            .collect::<Option<_>>()?,
+        admin: admin?,
         threads,
-        clusters: clusters?,
-        routes,
-        descriptors,
+        clusters: clusters
+            .into_iter()
+            .map(|declared| declared.cluster.map(Arc::new))
+            .collect::<Option<_>>()?,
+        routes: routes
+            .into_iter()
+            .map(|declared| declared.route.map(Arc::new))
+            .collect::<Option<_>>()?,
+        descriptors: descriptors?,
         profiles,
         positions: positions.clone(),
     })
-}
-
-fn boot(fields: &Fields<'_>, report: &mut Report) -> (Vec<Listener>, Admin, Option<NonZeroUsize>) {
-    let listeners = match fields.get("listeners") {
-        Some(value) => listener::listeners(&value, report).unwrap_or_default(),
-        None => vec![Listener::default()],
-    };
-    let admin = fields
-        .get("admin")
-        .and_then(|value| listener::admin(&value, report))
-        .unwrap_or_default();
-    let threads = fields
-        .get("threads")
-        .and_then(|value| listener::threads(&value, report));
-    (listeners, admin, threads)
 }
 
 /// The text of a configuration file.
@@ -164,15 +211,10 @@ pub(crate) fn base_dir(path: &Path) -> &Path {
 }
 
 /// Twelve hexadecimal digits that change with the text or a descriptor file.
-fn version(text: &str, descriptors: &[DescriptorSource]) -> String {
-    let mut hash = Sha256::new();
-    hash.update(text);
-    for source in descriptors {
-        if let DescriptorSource::File(file) = source {
-            hash.update(Sha256::digest(file.content()));
-        }
-    }
-    hash.finalize()
+fn version(text: &str, descriptors: &Fingerprint) -> String {
+    let mut read = hash(text.as_bytes()).to_vec();
+    read.extend(descriptors.contents().flatten().flatten());
+    hash(&read)
         .iter()
         .take(6)
         .map(|byte| format!("{byte:02x}"))

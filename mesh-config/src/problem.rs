@@ -37,7 +37,7 @@ impl Problems {
     /// In the order of their lines, each once.
     #[must_use]
     pub fn new(mut problems: Vec<Problem>) -> Self {
-        problems.sort_by(|a, b| (a.line, &a.path).cmp(&(b.line, &b.path)));
+        problems.sort_by_key(|problem| problem.line);
         problems.dedup();
         Self(problems)
     }

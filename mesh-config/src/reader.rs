@@ -8,6 +8,9 @@ use crate::schema::{Section, Support};
 use crate::suggest;
 use crate::yaml::{Entry, Kind, Node, key_path};
 
+/// A list or map with more than this has been made by a machine that went wrong.
+const MAX_ITEMS: usize = 10_000;
+
 /// A value and where it is.
 #[derive(Clone)]
 pub(crate) struct Value<'n> {
@@ -35,10 +38,18 @@ impl<'n> Value<'n> {
         self.node.line
     }
 
-    /// Reports what is wrong with this value.
+    /// Reports what is wrong with this value, unless something has been reported that made it so.
     pub(crate) fn wrong<T>(&self, report: &mut Report, why: impl Into<String>) -> Option<T> {
-        report.add(self.node.line, &self.path, why.into());
+        if self.node.kind != Kind::Broken {
+            report.add(self.node.line, &self.path, why.into());
+        }
         None
+    }
+
+    /// Reports a problem of a key below this value, whether or not it is written.
+    pub(crate) fn wrong_below(&self, report: &mut Report, path: &str, why: impl Into<String>) {
+        let line = self.find(path).map_or(self.node.line, |node| node.line);
+        report.add(line, &format!("{}.{path}", self.path), why.into());
     }
 
     /// Reports that this value is not of the kind that the key takes.
@@ -78,6 +89,9 @@ impl<'n> Value<'n> {
             );
         };
         for entry in entries {
+            if report.is_full() {
+                break;
+            }
             let path = key_path(&self.path, &entry.key);
             let why = match section.key(&entry.key).map(|key| key.support) {
                 Some(Support::Later) => "not in this version: remove it".to_owned(),
@@ -108,6 +122,9 @@ impl<'n> Value<'n> {
                 "this list is empty: give at least one item or remove the key",
             );
         }
+        if items.len() > MAX_ITEMS {
+            return self.wrong(report, format!("this list has more than {MAX_ITEMS} items"));
+        }
         let path = |index| format!("{}[{index}]", self.path);
         Some(
             items
@@ -130,6 +147,12 @@ impl<'n> Value<'n> {
             return self.wrong(
                 report,
                 "this map is empty: give at least one entry or remove the key",
+            );
+        }
+        if entries.len() > MAX_ITEMS {
+            return self.wrong(
+                report,
+                format!("this map has more than {MAX_ITEMS} entries"),
             );
         }
         let value = |entry: &'n Entry| Value {
@@ -174,6 +197,11 @@ impl<'n> Fields<'n> {
         self.get(key)
     }
 
+    /// Whether no key at all is written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Whether the key is written, whatever its value, and whether or not this version has it.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.entry(key).is_some()
@@ -188,13 +216,7 @@ impl<'n> Fields<'n> {
 }
 
 fn unknown_key(key: &str, section: &'static Section) -> String {
-    let known = section.keys.iter().map(|key| key.name);
-    let nearest = suggest::nearest(key, known);
-    let suggestion = nearest
-        .map(|nearest| format!(", did you mean `{nearest}`?"))
-        .unwrap_or_default();
-    format!(
-        "unknown key{suggestion} (known here: {})",
-        suggest::list(section.names())
-    )
+    let suggestion = suggest::did_you_mean(key, section.keys.iter().map(|key| key.name));
+    let known = suggest::list(section.names());
+    format!("unknown key{suggestion} (known here: {known})")
 }

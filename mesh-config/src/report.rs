@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::problem::{Problem, Problems};
 
 /// More problems than this help nobody, and a hostile text shall not make a list longer than itself.
-const MAX_PROBLEMS: usize = 1_000;
+const MAX_PROBLEMS: usize = 200;
 
 pub(crate) struct Report {
     file: Arc<str>,
@@ -21,7 +21,7 @@ impl Report {
     }
 
     pub(crate) fn add(&mut self, line: u32, path: &str, why: String) {
-        if self.problems.len() < MAX_PROBLEMS {
+        if !self.is_full() {
             self.problems.push(Problem {
                 file: Arc::clone(&self.file),
                 line,
@@ -29,6 +29,11 @@ impl Report {
                 why,
             });
         }
+    }
+
+    /// Whether further problems are not listed, so looking for them is no use.
+    pub(crate) fn is_full(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
     }
 
     /// `value` if there was nothing to report.

@@ -1,26 +1,36 @@
 //! "Did you mean": the known word that a mistyped one is nearest to.
 
+/// More words than this are not looked through.
+const CANDIDATES: usize = 500;
+/// A longer word is no mistyped one.
+const MAX_WORD: usize = 64;
+
 /// The nearest of `known`, if one is near enough that it may have been meant.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // A hostile key may be megabytes long; no name is.
-    if word.len() > 64 {
+    if word.len() > MAX_WORD {
         return None;
     }
-    let word = word.to_ascii_lowercase().replace('-', "_");
+    let plain = |word: &str| word.to_ascii_lowercase().replace('-', "_");
+    let word = plain(word);
     let allowed = (word.chars().count() / 3).clamp(1, 3);
+    let near = |known: &str| {
+        let distance = distance(&word, &plain(known));
+        let begins = word.len() >= 4 && known.starts_with(&word);
+        (distance <= allowed || begins).then_some(distance)
+    };
     known
         .into_iter()
-        .map(|known| {
-            (
-                distance(&word, &known.to_ascii_lowercase().replace('-', "_")),
-                known,
-            )
-        })
-        .filter(|(distance, known)| {
-            *distance <= allowed || (word.len() >= 4 && known.starts_with(&word))
-        })
+        .take(CANDIDATES)
+        .filter(|known| known.len() <= MAX_WORD)
+        .filter_map(|known| Some((near(known)?, known)))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
+}
+
+/// `, did you mean ...?` with the nearest of `known`, or nothing.
+pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let suggestion = nearest(word, known).map(|nearest| format!(", did you mean `{nearest}`?"));
+    suggestion.unwrap_or_default()
 }
 
 /// `a`, `b` and `c` with their number bounded, for lists in problems.

@@ -68,3 +68,6 @@ pub(crate) fn parse(text: &str, environment: Environment<'_>, report: &mut Repor
 fn line(line: &usize) -> u32 {
     u32::try_from(*line).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

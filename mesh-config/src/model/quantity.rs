@@ -9,6 +9,7 @@ use std::time::Duration;
 pub struct Timeout(Duration);
 
 impl Timeout {
+    pub(crate) const FORM: &str = "write a duration such as 250ms, 5s, 2m or 1h";
     const MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
     /// So many seconds; zero does not compile.
@@ -25,7 +26,7 @@ impl Timeout {
     }
 
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let form = "write a duration such as 250ms, 5s, 2m or 1h";
+        let form = Self::FORM;
         let (number, unit) =
             split(text).ok_or_else(|| format!("`{text}` is not a duration: {form}"))?;
         let factor = match unit {
@@ -65,6 +66,8 @@ impl fmt::Display for Timeout {
 pub struct ByteSize(usize);
 
 impl ByteSize {
+    pub(crate) const FORM: &str = "write a size such as 512B, 64KiB, 4MiB or 1GiB";
+
     /// So many times 1,024 bytes; zero does not compile.
     #[must_use]
     pub const fn from_kib<const KIB: usize>() -> Self {
@@ -79,7 +82,7 @@ impl ByteSize {
     }
 
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let form = "write a size such as 512B, 64KiB, 4MiB or 1GiB";
+        let form = Self::FORM;
         let (number, unit) =
             split(text).ok_or_else(|| format!("`{text}` is not a size: {form}"))?;
         let shift = match unit {

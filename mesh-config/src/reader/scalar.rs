@@ -1,5 +1,7 @@
 //! Scalars as what a key wants them to be.
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use super::Value;
@@ -35,17 +37,44 @@ impl<'n> Value<'n> {
         report: &mut Report,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
+        // A number where an address belongs should hear of addresses, not of quotes.
+        if let Some(scalar) = self.scalar()
+            && scalar.as_text().is_none()
+            && let Err(why) = parse(&scalar.text)
+        {
+            return self.wrong(report, why);
+        }
         parse(self.text(report)?).map_or_else(|why| self.wrong(report, why), Some)
+    }
+
+    /// A list in which nothing comes twice, of texts that `parse` understands.
+    pub(crate) fn set<T: Clone + Eq + Hash>(
+        &self,
+        report: &mut Report,
+        parse: fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let mut seen = HashSet::new();
+        let mut set = Vec::new();
+        for item in self.items(report)? {
+            match item.parsed(report, parse) {
+                Some(one) if seen.insert(one.clone()) => set.push(one),
+                Some(_) => item
+                    .wrong(report, "this is listed already: remove it")
+                    .unwrap_or_default(),
+                None => {}
+            }
+        }
+        Some(set)
     }
 
     /// A duration such as `250ms`.
     pub(crate) fn timeout(&self, report: &mut Report) -> Option<Timeout> {
-        self.quantity(report, Timeout::parse)
+        self.quantity(report, Timeout::parse, Timeout::FORM)
     }
 
     /// A size such as `4MiB`.
     pub(crate) fn size(&self, report: &mut Report) -> Option<ByteSize> {
-        self.quantity(report, ByteSize::parse)
+        self.quantity(report, ByteSize::parse, ByteSize::FORM)
     }
 
     /// Text with a unit. A number without one is not told about quotes, but about units.
@@ -53,13 +82,11 @@ impl<'n> Value<'n> {
         &self,
         report: &mut Report,
         parse: impl Fn(&str) -> Result<T, String>,
+        form: &str,
     ) -> Option<T> {
         match self.scalar() {
             Some(scalar) => parse(&scalar.text).map_or_else(|why| self.wrong(report, why), Some),
-            None => parse("").map_or_else(
-                |why| self.not(report, why.trim_start_matches("`` is ")),
-                Some,
-            ),
+            None => self.not(report, form),
         }
     }
 
@@ -123,16 +150,12 @@ impl<'n> Value<'n> {
                 ),
             ),
             None => {
-                let nearest = suggest::nearest(word, choices.iter().map(|(choice, _)| *choice));
-                let suggestion = nearest
-                    .map(|nearest| format!(", did you mean `{nearest}`?"))
-                    .unwrap_or_default();
+                let suggestion =
+                    suggest::did_you_mean(word, choices.iter().map(|(choice, _)| *choice));
+                let known = suggest::list(words());
                 self.wrong(
                     report,
-                    format!(
-                        "unknown word `{word}`{suggestion} (known here: {})",
-                        suggest::list(words())
-                    ),
+                    format!("unknown word `{word}`{suggestion} (known here: {known})"),
                 )
             }
         }

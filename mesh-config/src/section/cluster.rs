@@ -1,5 +1,7 @@
 //! `clusters`: backends, how one is picked, and how much they are asked at once.
 
+use std::collections::HashMap;
+
 use super::endpoint;
 use crate::model::{
     BalancingPolicy, Cluster, ClusterName, Limits, LoadBalancing, PerEndpointLimits, Protocol,
@@ -34,21 +36,20 @@ pub(crate) struct Declared {
 }
 
 pub(crate) fn clusters(value: &Value<'_>, report: &mut Report) -> Vec<Declared> {
-    let items = value.items(report).unwrap_or_default();
-    let mut clusters: Vec<Declared> = Vec::new();
-    let mut lines = std::collections::HashMap::new();
-    for item in &items {
-        let Some(declared) = cluster(item, report) else {
+    let mut lines: HashMap<ClusterName, u32> = HashMap::new();
+    let mut clusters = Vec::new();
+    for item in value.items(report).unwrap_or_default() {
+        let Some(declared) = cluster(&item, report) else {
             continue;
         };
-        if let Some(first) = lines.insert(declared.name.clone(), item.line()) {
-            let why = format!(
-                "`{}` is already the name of the cluster on line {first}",
-                declared.name
-            );
-            report.add(item.line(), &format!("{}.name", item.path), why);
+        match lines.insert(declared.name.clone(), item.line()) {
+            None => clusters.push(declared),
+            Some(first) => {
+                let name = &declared.name;
+                let why = format!("`{name}` is already the name of the cluster on line {first}");
+                item.wrong_below(report, "name", why);
+            }
         }
-        clusters.push(declared);
     }
     clusters
 }

@@ -11,14 +11,9 @@ use crate::yaml::Kind;
 
 pub(crate) fn endpoints(value: &Value<'_>, report: &mut Report) -> Option<Endpoints> {
     let fields = value.fields(&ENDPOINTS, report)?;
-    if !fields.has("static") {
-        if !fields.has("consul") && !fields.has("dns") {
-            return value.wrong(
-                report,
-                "it names no endpoints: write `static: [\"host:port\"]`",
-            );
-        }
-        return None;
+    if fields.is_empty() {
+        let why = "it names no endpoints: write `static: [\"host:port\"]`";
+        return value.wrong(report, why);
     }
     list(&fields.get("static")?, report).map(Endpoints::Static)
 }

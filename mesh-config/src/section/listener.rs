@@ -22,30 +22,61 @@ const PROTOCOLS: Choices<Protocol> = &[
     ("h2c", Some(Protocol::H2c)),
 ];
 
-pub(crate) fn listeners(value: &Value<'_>, report: &mut Report) -> Option<Vec<Listener>> {
-    let items = value.items(report)?;
-    let listeners: Vec<_> = items.iter().map(|item| listener(item, report)).collect();
-    listeners.into_iter().collect()
+/// A listener as far as it could be read: its address may clash even if something else is wrong with it.
+pub(crate) struct Declared {
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) limits: Option<EdgeLimits>,
+    pub(crate) listener: Option<Listener>,
 }
 
-fn listener(value: &Value<'_>, report: &mut Report) -> Option<Listener> {
-    let fields = value.fields(&LISTENER, report)?;
+/// What stands for `listeners` where it is not given.
+pub(crate) fn default_listeners() -> Vec<Declared> {
+    let listener = Listener::default();
+    let (address, limits) = (Some(listener.address), Some(listener.limits));
+    vec![Declared {
+        address,
+        limits,
+        listener: Some(listener),
+    }]
+}
+
+pub(crate) fn listeners(value: &Value<'_>, report: &mut Report) -> Vec<Declared> {
+    let items = value.items(report).unwrap_or_default();
+    items.iter().map(|item| listener(item, report)).collect()
+}
+
+fn listener(value: &Value<'_>, report: &mut Report) -> Declared {
+    let Some(fields) = value.fields(&LISTENER, report) else {
+        return Declared {
+            address: None,
+            limits: None,
+            listener: None,
+        };
+    };
     let address = fields
         .require("address", report)
         .and_then(|value| value.parsed(report, bind_address));
-    let protocols = fields
-        .get("protocols")
-        .map_or(Some(Protocols::default()), |value| {
-            protocols(&value, report)
-        });
-    let limits = fields
-        .get("limits")
-        .map_or(Some(EdgeLimits::default()), |value| limits(&value, report));
-    Some(Listener {
-        address: address?,
-        protocols: protocols?,
-        limits: limits?,
-    })
+    let protocols = match fields.get("protocols") {
+        Some(value) => protocols(&value, report),
+        None => Some(Protocols::default()),
+    };
+    let limits = match fields.get("limits") {
+        Some(value) => limits(&value, report),
+        None => Some(EdgeLimits::default()),
+    };
+    let whole = || {
+        Some(Listener {
+            address: address?,
+            protocols: protocols?,
+            limits: limits?,
+        })
+    };
+    let listener = whole();
+    Declared {
+        address,
+        limits,
+        listener,
+    }
 }
 
 fn protocols(value: &Value<'_>, report: &mut Report) -> Option<Protocols> {

@@ -1,11 +1,13 @@
 //! `routes[].match`: which requests a route takes.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use crate::model::{FieldMatch, HostPattern, HttpMethod, Match, PathMatch, Pattern, ValueMatch};
 use crate::reader::{Fields, Value};
 use crate::report::Report;
 use crate::schema::{FIELD, MATCH};
+use crate::suggest;
 use crate::yaml::Kind;
 
 pub(crate) fn matching(value: &Value<'_>, report: &mut Report) -> Option<Match> {
@@ -19,10 +21,10 @@ pub(crate) fn matching(value: &Value<'_>, report: &mut Report) -> Option<Match> 
     let path = path(value, &fields, report);
     let methods = fields
         .get("methods")
-        .map_or(Some(Vec::new()), |value| set(&value, report, method));
+        .map_or(Some(Vec::new()), |value| value.set(report, method));
     let hosts = fields
         .get("hosts")
-        .map_or(Some(Vec::new()), |value| set(&value, report, host));
+        .map_or(Some(Vec::new()), |value| value.set(report, host));
     let headers = fields.get("headers").map_or(Some(Vec::new()), |value| {
         conditions(&value, header_name, report)
     });
@@ -81,25 +83,6 @@ fn literal_path(text: &str) -> Result<String, String> {
     }
 }
 
-/// A list in which nothing comes twice.
-fn set<T: PartialEq>(
-    value: &Value<'_>,
-    report: &mut Report,
-    parse: fn(&str) -> Result<T, String>,
-) -> Option<Vec<T>> {
-    let mut set = Vec::new();
-    for item in value.items(report)? {
-        match item.parsed(report, parse) {
-            Some(one) if set.contains(&one) => {
-                item.wrong(report, "this is listed already: remove it")?
-            }
-            Some(one) => set.push(one),
-            None => {}
-        }
-    }
-    Some(set)
-}
-
 fn method(text: &str) -> Result<HttpMethod, String> {
     if text.is_empty() || text.len() > 32 || !text.bytes().all(is_token) {
         return Err(format!(
@@ -142,22 +125,18 @@ fn conditions(
     name: fn(&str) -> Result<String, String>,
     report: &mut Report,
 ) -> Option<Vec<FieldMatch>> {
-    let mut conditions: Vec<FieldMatch> = Vec::new();
+    let mut seen = HashSet::new();
+    let mut conditions = Vec::new();
     for (key, value) in value.entries(report)? {
         let condition = condition(&value, report);
         match name(key) {
-            Err(why) => value.wrong(report, why)?,
-            Ok(name) if conditions.iter().any(|condition| condition.name == name) => {
-                value.wrong(
-                    report,
-                    format!("`{name}` has a condition already: names of headers have no case"),
-                )?;
+            Err(why) => value.wrong::<()>(report, why).unwrap_or_default(),
+            Ok(name) if !seen.insert(name.clone()) => {
+                let why =
+                    format!("`{name}` has a condition already: upper and lower case are the same");
+                value.wrong::<()>(report, why).unwrap_or_default();
             }
-            Ok(name) => {
-                if let Some(value) = condition {
-                    conditions.push(FieldMatch { name, value });
-                }
-            }
+            Ok(name) => conditions.extend(condition.map(|value| FieldMatch { name, value })),
         }
     }
     Some(conditions)
@@ -171,13 +150,13 @@ fn condition(value: &Value<'_>, report: &mut Report) -> Option<ValueMatch> {
             .map(|text| ValueMatch::Exact(text.to_owned()));
     }
     let fields = value.fields(&FIELD, report)?;
-    let given: Vec<&str> = FIELD.names().filter(|key| fields.has(key)).collect();
-    if given.len() != 1 {
-        let why = format!(
-            "write one of {} (or just the text that it has to be)",
-            crate::suggest::list(FIELD.names())
-        );
-        return value.wrong(report, why);
+    let given = FIELD.names().filter(|key| fields.has(key)).count();
+    if given != 1 {
+        let why = "write one of {} (or just the text that it has to be)";
+        let why = why.replace("{}", &suggest::list(FIELD.names()));
+        // A mistyped key has been reported, and is all that is wrong.
+        let mistyped = given == 0 && !fields.is_empty();
+        return (!mistyped).then(|| value.wrong(report, why)).flatten();
     }
     let mut text = |key| {
         fields

@@ -24,10 +24,9 @@ pub(crate) fn profiles(
             }
         };
         if BUILTIN.contains(&key) {
-            value.wrong::<()>(
-                report,
-                format!("`{key}` is built in and cannot be changed: choose another name"),
-            );
+            let why = format!("`{key}` is built in and cannot be changed: choose another name");
+            value.wrong::<()>(report, why);
+            continue;
         }
         if !matches!(value.node.kind, Kind::Map(_)) {
             value.not::<()>(

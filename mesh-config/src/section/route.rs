@@ -8,10 +8,14 @@ use crate::reader::{Fields, Value};
 use crate::report::Report;
 use crate::schema::ROUTE;
 
-/// A route with the place that it was read from.
+/// A route as far as it could be read: what it says of other sections is checked even if something else is
+/// wrong with it.
 pub(crate) struct Declared<'n> {
-    pub(crate) route: Route,
     pub(crate) value: Value<'n>,
+    pub(crate) to: Option<ClusterName>,
+    /// What it says about transcoding; `None`: it passes through.
+    pub(crate) transcode: Option<transcode::Declared>,
+    pub(crate) route: Option<Route>,
 }
 
 pub(crate) fn routes<'n>(value: &Value<'n>, report: &mut Report) -> Vec<Declared<'n>> {
@@ -23,41 +27,42 @@ pub(crate) fn routes<'n>(value: &Value<'n>, report: &mut Report) -> Vec<Declared
         };
         let name = fields
             .require("name", report)
-            .and_then(|value| value.parsed(report, RouteName::parse));
-        if let Some(first) = name
-            .as_ref()
-            .and_then(|name| lines.insert(name.clone(), item.line()))
-        {
-            let path = format!("{}.name", item.path);
-            report.add(
-                item.line(),
-                &path,
-                format!("this is already the name of the route on line {first}"),
-            );
-        }
-        if let Some(route) = route(&item, &fields, name, report) {
-            routes.push(Declared { route, value: item });
-        }
+            .and_then(|value| unique_name(&value, &mut lines, report));
+        routes.push(route(item, &fields, name, report));
     }
     routes
 }
 
-fn route(
+fn unique_name(
     value: &Value<'_>,
-    fields: &Fields<'_>,
+    lines: &mut HashMap<RouteName, u32>,
+    report: &mut Report,
+) -> Option<RouteName> {
+    let name = value.parsed(report, RouteName::parse)?;
+    match lines.insert(name.clone(), value.line()) {
+        None => Some(name),
+        Some(first) => {
+            let why = format!("`{name}` is already the name of the route on line {first}");
+            value.wrong(report, why)
+        }
+    }
+}
+
+fn route<'n>(
+    value: Value<'n>,
+    fields: &Fields<'n>,
     name: Option<RouteName>,
     report: &mut Report,
-) -> Option<Route> {
-    let action = match fields.get("transcode") {
-        Some(value) => transcode::transcode(&value, report).map(Action::Transcode),
-        None => Some(Action::PassThrough),
-    };
+) -> Declared<'n> {
     let matches = match fields.get("match") {
         Some(value) => matching::matching(&value, report),
-        None => any(value, fields, report),
+        None => any(&value, fields, report),
     };
+    let transcode = fields
+        .get("transcode")
+        .map(|value| transcode::transcode(&value, report));
+    // `weighted` is refused by name already: that `to` is missing beside it is no second mistake.
     let to = match fields.has("weighted") {
-        // Refused by name already: that `to` is missing beside it is no second mistake.
         true => fields.get("to"),
         false => fields.require("to", report),
     };
@@ -65,21 +70,33 @@ fn route(
     let timeout = fields
         .get("timeout")
         .map_or(Some(Route::DEFAULT_TIMEOUT), |value| value.timeout(report));
-    Some(Route {
-        name: name?,
-        matches: matches?,
-        action: action?,
-        to: to?,
-        timeout: timeout?,
-    })
+    let action = match &transcode {
+        Some(declared) => declared.transcode.clone().map(Action::Transcode),
+        None => Some(Action::PassThrough),
+    };
+    let whole = || {
+        Some(Route {
+            name: name?,
+            matches: matches?,
+            action: action?,
+            to: to.clone()?,
+            timeout: timeout?,
+        })
+    };
+    let route = whole();
+    Declared {
+        value,
+        to,
+        transcode,
+        route,
+    }
 }
 
 /// No `match`: the annotations of transcoded services are one, other routes need one.
 fn any(value: &Value<'_>, fields: &Fields<'_>, report: &mut Report) -> Option<Match> {
     if !fields.has("transcode") && !fields.has("match") {
-        let path = format!("{}.match", value.path);
         let why = "missing: a route without `transcode` needs one (`match: { path_prefix: / }` takes every request)";
-        report.add(value.line(), &path, why.to_owned());
+        value.wrong_below(report, "match", why);
     }
     Some(Match::default())
 }

@@ -27,50 +27,58 @@ const UNKNOWN_FIELDS: Choices<UnknownFields> = &[
 /// The default may be written; it says nothing as long as streams are not transcoded.
 const STREAM: Choices<()> = &[("ndjson", Some(())), ("array", None), ("sse", None)];
 
-pub(crate) fn transcode(value: &Value<'_>, report: &mut Report) -> Option<Transcode> {
-    let fields = value.fields(&TRANSCODE, report)?;
+/// A `transcode` map as far as it could be read.
+pub(crate) struct Declared {
+    pub(crate) profile: Option<ProfileName>,
+    /// As written.
+    pub(crate) max_body: Option<ByteSize>,
+    pub(crate) transcode: Option<Transcode>,
+}
+
+pub(crate) fn transcode(value: &Value<'_>, report: &mut Report) -> Declared {
+    let Some(fields) = value.fields(&TRANSCODE, report) else {
+        return Declared {
+            profile: None,
+            max_body: None,
+            transcode: None,
+        };
+    };
     let services = fields
         .require("services", report)
-        .and_then(|value| services(&value, report));
+        .and_then(|value| value.set(report, ServiceName::parse));
     let profile = match fields.get("profile") {
         Some(value) => value.parsed(report, ProfileName::parse),
         None => ProfileName::parse("standard").ok(),
     };
-    choice(&fields, "stream", STREAM, report);
     let int64 = choice(&fields, "int64", INT64, report);
     let enums = choice(&fields, "enums", ENUMS, report);
     let names = choice(&fields, "names", NAMES, report);
     let defaults = choice(&fields, "defaults", DEFAULTS, report);
     let unknown_fields = choice(&fields, "unknown_fields", UNKNOWN_FIELDS, report);
-    let max_body: Option<ByteSize> = fields.get("max_body").and_then(|value| value.size(report));
+    choice(&fields, "stream", STREAM, report);
+    let max_body = fields.get("max_body").and_then(|value| value.size(report));
     let unannotated = fields
         .get("unannotated")
         .and_then(|value| value.boolean(report));
-    Some(Transcode {
-        services: services?,
-        profile: profile?,
-        int64,
-        enums,
-        names,
-        defaults,
-        unknown_fields,
-        max_body: max_body.unwrap_or(Transcode::DEFAULT_MAX_BODY),
-        unannotated: unannotated.unwrap_or(false),
-    })
-}
-
-fn services(value: &Value<'_>, report: &mut Report) -> Option<Vec<ServiceName>> {
-    let mut services = Vec::new();
-    for item in value.items(report)? {
-        match item.parsed(report, ServiceName::parse) {
-            Some(service) if services.contains(&service) => {
-                item.wrong::<()>(report, "this service is listed already: remove it");
-            }
-            Some(service) => services.push(service),
-            None => {}
-        }
+    let whole = || {
+        Some(Transcode {
+            services: services?,
+            profile: profile.clone()?,
+            int64,
+            enums,
+            names,
+            defaults,
+            unknown_fields,
+            max_body: max_body.unwrap_or(Transcode::DEFAULT_MAX_BODY),
+            unannotated: unannotated.unwrap_or(false),
+        })
+    };
+    let transcode = whole();
+    Declared {
+        profile,
+        max_body,
+        transcode,
     }
-    Some(services)
 }
 
 fn choice<T: Copy>(

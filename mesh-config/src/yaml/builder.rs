@@ -76,14 +76,8 @@ impl<'a> Builder<'a> {
                     self.key(&text, line);
                     return Some(());
                 }
-                let scalar = self.scalar(&text, plain, line);
-                self.complete(
-                    Node {
-                        line,
-                        kind: Kind::Scalar(scalar),
-                    },
-                    anchor,
-                );
+                let kind = self.scalar(&text, plain, line);
+                self.complete(Node { line, kind }, anchor);
             }
             Event::SequenceStart(anchor, tag) => {
                 self.is_text(tag.as_deref(), line);
@@ -106,7 +100,7 @@ impl<'a> Builder<'a> {
             self.report.add(
                 0,
                 "",
-                "there is nothing in it: see the configuration reference".to_owned(),
+                "it is empty: it needs `clusters` and `routes` at least".to_owned(),
             );
             return None;
         }
@@ -229,7 +223,7 @@ impl<'a> Builder<'a> {
         let sources = match node.kind {
             Kind::Map(_) => vec![node],
             Kind::List(items) => items,
-            Kind::Scalar(_) => Vec::new(),
+            Kind::Scalar(_) | Kind::Broken => Vec::new(),
         };
         let only_maps =
             !sources.is_empty() && sources.iter().all(|s| matches!(s.kind, Kind::Map(_)));
@@ -247,25 +241,21 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn scalar(&mut self, text: &str, plain: bool, line: u32) -> Scalar {
+    fn scalar(&mut self, text: &str, plain: bool, line: u32) -> Kind {
         match self.environment.expand(text) {
-            Ok(None) => Scalar {
+            Ok(None) => Kind::Scalar(Scalar {
                 text: text.to_owned(),
                 plain,
                 expanded: false,
-            },
-            Ok(Some(text)) => Scalar {
+            }),
+            Ok(Some(text)) => Kind::Scalar(Scalar {
                 text,
                 plain,
                 expanded: true,
-            },
+            }),
             Err(why) => {
                 self.refuse(line, why);
-                Scalar {
-                    text: text.to_owned(),
-                    plain,
-                    expanded: true,
-                }
+                Kind::Broken
             }
         }
     }
@@ -329,6 +319,7 @@ fn measure(node: &Node) -> (usize, usize) {
         })
     };
     let (depth, bytes) = match &node.kind {
+        Kind::Broken => return (0, size_of::<Node>()),
         Kind::Scalar(scalar) => return (0, size_of::<Node>() + scalar.text.len()),
         Kind::List(items) => children(&mut items.iter().map(measure)),
         Kind::Map(entries) => children(&mut entries.iter().map(|entry| {

@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Scalar(Scalar),
     List(Vec<Node>),
     Map(Vec<Entry>),
+    /// A scalar that could not be expanded: it has been reported, and nothing more is said about it.
+    Broken,
 }
 
 /// A key with its value.
@@ -101,6 +103,7 @@ impl Node {
     /// What it is, for people.
     pub(crate) fn kind_name(&self) -> &'static str {
         match &self.kind {
+            Kind::Broken => "not known",
             Kind::List(_) => "a list",
             Kind::Map(_) => "a map",
             Kind::Scalar(scalar) if scalar.as_text().is_some() => "text",
@@ -119,6 +122,7 @@ impl Node {
     pub(crate) fn to_json(&self) -> serde_json::Value {
         use serde_json::Value;
         match &self.kind {
+            Kind::Broken => Value::Null,
             Kind::List(items) => Value::Array(items.iter().map(Self::to_json).collect()),
             Kind::Map(entries) => Value::Object(
                 entries

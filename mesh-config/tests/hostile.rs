@@ -1,0 +1,166 @@
+//! Whatever the text, reading it ends soon, and without a panic.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use mesh_config::parse_with;
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+fn read(text: &str) -> Duration {
+    let started = Instant::now();
+    let environment = |name: &str| (name.len() == 1).then(|| name.to_lowercase());
+    match parse_with(text, Path::new("/nonexistent"), "mesh.yaml", &environment) {
+        Ok(snapshot) => drop(snapshot.positions.problem("routes[0].to", "x").to_string()),
+        Err(problems) => {
+            assert!(!problems.is_empty(), "refused without a reason: {text:?}");
+            drop(mesh_config::problems_text(&problems));
+        }
+    }
+    started.elapsed()
+}
+
+/// Pieces that the parser and the sections treat in their own ways.
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(vec![
+            "listeners",
+            "address",
+            "limits",
+            "clusters",
+            "name",
+            "protocol",
+            "grpc",
+            "endpoints",
+            "static",
+            "routes",
+            "match",
+            "path_prefix",
+            "headers",
+            "regex",
+            "transcode",
+            "services",
+            "to",
+            "timeout",
+            "retry",
+            "profiles",
+            "descriptors",
+            "file",
+            "builtin",
+            "weight",
+            ": ",
+            ":\n  ",
+            "\n",
+            "\n- ",
+            "\n  - ",
+            "    ",
+            "{",
+            "}",
+            "[",
+            "]",
+            ", ",
+            "\"",
+            "'",
+            "|\n",
+            ">\n",
+            "&a ",
+            "*a",
+            "<<: ",
+            "!!str ",
+            "!x ",
+            "---\n",
+            "...\n",
+            "%YAML 1.2\n",
+            "? ",
+            "# ",
+            "\t",
+            "\r\n",
+            "${A}",
+            "${AB}",
+            "${",
+            "$$",
+            "5s",
+            "0",
+            "-1",
+            "1e9",
+            "4MiB",
+            "127.0.0.1:80",
+            "/a",
+            "(",
+            "\u{feff}",
+            "\u{85}",
+            "\u{0}",
+            "é",
+            "~",
+            "true",
+        ])
+        .prop_map(str::to_owned),
+        "\\PC{0,8}",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text(text in any::<String>()) {
+        prop_assert!(read(&text) < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn text_of_pieces(pieces in prop::collection::vec(piece(), 0..60)) {
+        let text = pieces.concat();
+        prop_assert!(read(&text) < Duration::from_secs(5), "{text:?}");
+    }
+
+    /// The example with something cut out of it and something put in.
+    #[test]
+    fn a_mangled_file(at in 0..3_000_usize, cut in 0..40_usize, put in piece()) {
+        let mut text: Vec<char> = include_str!("../examples/mesh.yaml").chars().collect();
+        let at = at.min(text.len());
+        let end = (at + cut).min(text.len());
+        text.splice(at..end, put.chars());
+        let text: String = text.into_iter().collect();
+        prop_assert!(read(&text) < Duration::from_secs(5), "{text:?}");
+    }
+}
+
+#[test]
+fn large_texts_end_too() {
+    let megabytes = |piece: &str| piece.repeat((4 << 20) / piece.len());
+    let route = "- {name: a, match: {path: /, hosts: [a.b, c.d]}, to: b, tiemout: 1}\n";
+    let cluster =
+        |n: usize| format!("- {{name: c{n}, protocol: http1, endpoints: {{static: [\"a:1\"]}}}}\n");
+    let clusters: String = (0..40_000).map(cluster).collect();
+    for (what, text) in [
+        ("brackets", megabytes("[")),
+        ("braces", megabytes("{a: ")),
+        ("keys", (0..400_000).map(|n| format!("k{n}: 1\n")).collect()),
+        (
+            "routes",
+            format!("routes:\n{}", megabytes(route).split_at(4_000_000).0),
+        ),
+        ("clusters", format!("clusters:\n{clusters}")),
+        (
+            "hosts",
+            format!(
+                "routes: [{{match: {{hosts: [{}]}}}}]",
+                "a.b, ".repeat(800_000)
+            ),
+        ),
+        ("quotes", megabytes("\"")),
+        ("tabs", megabytes("\t")),
+        ("dashes", megabytes("- ")),
+        ("colons", megabytes("a: b: ")),
+        ("anchors", megabytes("- &a x\n")),
+        ("comments", megabytes("# x\n")),
+        ("questions", megabytes("? ")),
+        ("variables", format!("a: \"{}\"", "${A}".repeat(1_000_000))),
+    ] {
+        let took = read(&text);
+        assert!(took < Duration::from_secs(20), "{what} took {took:?}");
+        println!("{what}: {took:?}");
+    }
+}
