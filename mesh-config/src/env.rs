@@ -1,6 +1,6 @@
-//! `${NAME}` and `${NAME:-default}` in values. `$$` is one `$`, so `$${NAME}` is the text `${NAME}`; any other
-//! `$` is itself. The default holds when the variable is not set or empty. Keys are not expanded, and neither
-//! is what comes out of a variable: it can neither add keys nor name further variables.
+//! `${NAME}` and `${NAME:-default}` in values. `$${` is the text `${`; any other `$` is itself. The default holds
+//! when the variable is not set or empty. Keys are not expanded, and neither is what comes out of a variable: it
+//! can neither add keys nor name further variables.
 //!
 //! Refused: a variable that is not set and has no default, a name that cannot be one, `${` that does not end.
 
@@ -11,28 +11,24 @@ pub(crate) struct Environment<'a>(pub(crate) &'a dyn Fn(&str) -> Option<String>)
 impl Environment<'_> {
     /// `text` with its variables replaced; `None` if there is nothing to replace.
     pub(crate) fn expand(self, text: &str) -> Result<Option<String>, String> {
-        if !text.contains("${") && !text.contains("$$") {
+        if !text.contains("${") {
             return Ok(None);
         }
         let mut expanded = String::with_capacity(text.len());
         let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            expanded.push_str(&rest[..at]);
-            rest = &rest[at + 1..];
-            if let Some(after) = rest.strip_prefix('$') {
-                expanded.push('$');
+        while let Some((before, after)) = rest.split_once("${") {
+            if let Some(before) = before.strip_suffix('$') {
+                expanded.push_str(before);
+                expanded.push_str("${");
                 rest = after;
-            } else if let Some(inner) = rest.strip_prefix('{') {
-                let (reference, after) = inner.split_once('}').ok_or_else(|| {
-                    format!(
-                        "`${{{inner}` does not end: close it with `}}`, or write `$$` for a `$`"
-                    )
-                })?;
-                expanded.push_str(&self.value(reference)?);
-                rest = after;
-            } else {
-                expanded.push('$');
+                continue;
             }
+            expanded.push_str(before);
+            let (reference, after) = after.split_once('}').ok_or_else(|| {
+                format!("`${{{after}` does not end: close it with `}}`, or write `$${{` for `${{`")
+            })?;
+            expanded.push_str(&self.value(reference)?);
+            rest = after;
         }
         expanded.push_str(rest);
         Ok(Some(expanded))
@@ -46,7 +42,7 @@ impl Environment<'_> {
         let word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if !word || name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
             return Err(format!(
-                "`${{{reference}}}` is not a variable: write ${{NAME}} or ${{NAME:-default}}, or `$$` for a `$`"
+                "`${{{reference}}}` is not a variable: write ${{NAME}} or ${{NAME:-default}}, or `$${{` for `${{`"
             ));
         }
         match (self.0(name), default) {
@@ -87,7 +83,11 @@ mod tests {
             ("${EMPTY:-fallback}|${EMPTY}", "fallback|"),
             ("${NONE:-}", ""),
             ("${NONE:-http://a:1}", "http://a:1"),
-            ("$${HOST} costs 5$$ or 6$", "${HOST} costs 5$ or 6$"),
+            ("$${HOST} is $$${HOST}", "${HOST} is $${HOST}"),
+            (
+                "$field, $$text, 5$ for ${HOST}$",
+                "$field, $$text, 5$ for example.com$",
+            ),
             ("${TRICK}", "${HOST}"),
         ] {
             assert_eq!(
@@ -96,7 +96,7 @@ mod tests {
                 "{text}"
             );
         }
-        assert_eq!(expand("^/a$ and $1").expect("no variable"), None);
+        assert_eq!(expand("^/a$ and $1 and $$").expect("no variable"), None);
     }
 
     #[test]

@@ -56,6 +56,10 @@ impl Section {
 macro_rules! sections {
     ($($name:ident $path:literal [$($key:expr),* $(,)?];)*) => {
         $(pub(crate) static $name: Section = Section { path: $path, keys: &[$($key),*] };)*
+
+        /// All sections, in the order of the reference.
+        #[cfg(test)]
+        pub(crate) static SECTIONS: &[&Section] = &[$(&$name),*];
     };
 }
 
@@ -66,7 +70,7 @@ sections! {
     ];
     LISTENER "listeners[]" [now("address"), now("protocols"), now("limits"), later("tls")];
     LISTENER_LIMITS "listeners[].limits" [
-        now("header_timeout"), now("body_timeout"), now("idle_timeout"), now("max_header_bytes"),
+        now("header_timeout"), now("body_timeout"), now("write_timeout"), now("idle_timeout"), now("max_header_bytes"),
         now("max_headers"), now("max_uri"), now("max_body"), now("max_connections"), now("max_streams"),
     ];
     ADMIN "admin" [now("address")];
@@ -103,3 +107,6 @@ sections! {
 
 /// A word that a key takes; `None`: the format has it, but this version does not.
 pub(crate) type Choices<T> = &'static [(&'static str, Option<T>)];
+
+#[cfg(test)]
+mod tests;

@@ -23,86 +23,23 @@ fn read(text: &str) -> Duration {
 }
 
 /// Pieces that the parser and the sections treat in their own ways.
+#[rustfmt::skip]
+const PIECES: &[&str] = &[
+    "listeners", "address", "limits", "clusters", "name", "protocol", "grpc", "endpoints", "static", "routes",
+    "match", "path_prefix", "headers", "regex", "transcode", "services", "to", "timeout", "retry", "profiles",
+    "descriptors", "file", "builtin", "weight", ": ", ":\n  ", "\n", "\n- ", "\n  - ", "    ", "{", "}", "[",
+    "]", ", ", "\"", "'", "|\n", ">\n", "&a ", "*a", "<<: ", "!!str ", "!x ", "---\n", "...\n", "%YAML 1.2\n",
+    "? ", "# ", "\t", "\r\n", "${A}", "${AB}", "${", "$$", "5s", "0", "-1", "1e9", "4MiB", "127.0.0.1:80", "/a",
+    "(", "\u{feff}", "\u{85}", "\u{0}", "é", "~", "true",
+];
+
 fn piece() -> impl Strategy<Value = String> {
-    prop_oneof![
-        prop::sample::select(vec![
-            "listeners",
-            "address",
-            "limits",
-            "clusters",
-            "name",
-            "protocol",
-            "grpc",
-            "endpoints",
-            "static",
-            "routes",
-            "match",
-            "path_prefix",
-            "headers",
-            "regex",
-            "transcode",
-            "services",
-            "to",
-            "timeout",
-            "retry",
-            "profiles",
-            "descriptors",
-            "file",
-            "builtin",
-            "weight",
-            ": ",
-            ":\n  ",
-            "\n",
-            "\n- ",
-            "\n  - ",
-            "    ",
-            "{",
-            "}",
-            "[",
-            "]",
-            ", ",
-            "\"",
-            "'",
-            "|\n",
-            ">\n",
-            "&a ",
-            "*a",
-            "<<: ",
-            "!!str ",
-            "!x ",
-            "---\n",
-            "...\n",
-            "%YAML 1.2\n",
-            "? ",
-            "# ",
-            "\t",
-            "\r\n",
-            "${A}",
-            "${AB}",
-            "${",
-            "$$",
-            "5s",
-            "0",
-            "-1",
-            "1e9",
-            "4MiB",
-            "127.0.0.1:80",
-            "/a",
-            "(",
-            "\u{feff}",
-            "\u{85}",
-            "\u{0}",
-            "é",
-            "~",
-            "true",
-        ])
-        .prop_map(str::to_owned),
-        "\\PC{0,8}",
-    ]
+    let known = prop::sample::select(PIECES).prop_map(str::to_owned);
+    prop_oneof![known, "\\PC{0,8}"]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_text(text in any::<String>()) {
@@ -129,35 +66,35 @@ proptest! {
 
 #[test]
 fn large_texts_end_too() {
-    let megabytes = |piece: &str| piece.repeat((4 << 20) / piece.len());
+    let megabyte = |piece: &str| piece.repeat((1 << 20) / piece.len());
     let route = "- {name: a, match: {path: /, hosts: [a.b, c.d]}, to: b, tiemout: 1}\n";
     let cluster =
         |n: usize| format!("- {{name: c{n}, protocol: http1, endpoints: {{static: [\"a:1\"]}}}}\n");
-    let clusters: String = (0..40_000).map(cluster).collect();
+    let clusters: String = (0..15_000).map(cluster).collect();
     for (what, text) in [
-        ("brackets", megabytes("[")),
-        ("braces", megabytes("{a: ")),
-        ("keys", (0..400_000).map(|n| format!("k{n}: 1\n")).collect()),
+        ("brackets", megabyte("[")),
+        ("braces", megabyte("{a: ")),
+        ("keys", (0..100_000).map(|n| format!("k{n}: 1\n")).collect()),
         (
             "routes",
-            format!("routes:\n{}", megabytes(route).split_at(4_000_000).0),
+            format!("routes:\n{}", megabyte(route).split_at(1_000_000).0),
         ),
         ("clusters", format!("clusters:\n{clusters}")),
         (
             "hosts",
             format!(
                 "routes: [{{match: {{hosts: [{}]}}}}]",
-                "a.b, ".repeat(800_000)
+                "a.b, ".repeat(200_000)
             ),
         ),
-        ("quotes", megabytes("\"")),
-        ("tabs", megabytes("\t")),
-        ("dashes", megabytes("- ")),
-        ("colons", megabytes("a: b: ")),
-        ("anchors", megabytes("- &a x\n")),
-        ("comments", megabytes("# x\n")),
-        ("questions", megabytes("? ")),
-        ("variables", format!("a: \"{}\"", "${A}".repeat(1_000_000))),
+        ("quotes", megabyte("\"")),
+        ("tabs", megabyte("\t")),
+        ("dashes", megabyte("- ")),
+        ("colons", megabyte("a: b: ")),
+        ("anchors", megabyte("- &a x\n")),
+        ("comments", megabyte("# x\n")),
+        ("questions", megabyte("? ")),
+        ("variables", format!("a: \"{}\"", "${A}".repeat(250_000))),
     ] {
         let took = read(&text);
         assert!(took < Duration::from_secs(20), "{what} took {took:?}");

@@ -60,7 +60,7 @@ fn the_example_loads() {
         ValueMatch::Exact("2".to_owned())
     );
     assert_eq!(beta.matches.headers[2].value, ValueMatch::Absent);
-    assert_eq!(snapshot.positions.line("routes[2].match.query.mode"), 72);
+    assert_eq!(snapshot.positions.line("routes[2].match.query.mode"), 73);
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub struct EdgeLimits {
     /// From the end of the header to the end of a body that is read whole before it is answered (transcoded
     /// routes); between two reads of a body that is passed through.
     pub body_timeout: Timeout,
+    /// For the client to take an answer that waits for it.
+    pub write_timeout: Timeout,
     /// How long a connection without a request is kept.
     pub idle_timeout: Timeout,
     /// All header lines of a request together.
@@ -76,6 +78,7 @@ impl Default for EdgeLimits {
         Self {
             header_timeout: Timeout::from_secs::<10>(),
             body_timeout: Timeout::from_secs::<30>(),
+            write_timeout: Timeout::from_secs::<30>(),
             idle_timeout: Timeout::from_secs::<60>(),
             max_header_bytes: ByteSize::from_kib::<32>(),
             max_headers: HEADERS,

@@ -26,7 +26,7 @@ const POLICIES: Choices<BalancingPolicy> = &[
     ("maglev", None),
 ];
 
-const CONNECT_TIMEOUT: Timeout = Timeout::from_secs::<1>();
+pub(crate) const CONNECT_TIMEOUT: Timeout = Timeout::from_secs::<1>();
 
 /// A cluster as far as it could be read: routes may name it even if something else is wrong with it.
 pub(crate) struct Declared {

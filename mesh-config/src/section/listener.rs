@@ -111,6 +111,7 @@ fn limits(value: &Value<'_>, report: &mut Report) -> Option<EdgeLimits> {
     };
     let header_timeout = timeout("header_timeout", defaults.header_timeout);
     let body_timeout = timeout("body_timeout", defaults.body_timeout);
+    let write_timeout = timeout("write_timeout", defaults.write_timeout);
     let idle_timeout = timeout("idle_timeout", defaults.idle_timeout);
     let mut size = |key, default| {
         fields
@@ -133,6 +134,7 @@ fn limits(value: &Value<'_>, report: &mut Report) -> Option<EdgeLimits> {
     Some(EdgeLimits {
         header_timeout,
         body_timeout,
+        write_timeout,
         idle_timeout,
         max_header_bytes,
         max_headers,

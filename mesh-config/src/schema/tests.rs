@@ -1,0 +1,156 @@
+//! The reference in `docs/configuration.md` says what the code does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fmt::Display;
+use std::path::Path;
+
+use super::*;
+use crate::model::{Admin, EdgeLimits, Limits, Route, Transcode};
+use crate::{parse_with, problems_text};
+
+const REFERENCE: &str = include_str!("../../../docs/configuration.md");
+
+/// The cells of the tables of a section: key, default, what.
+fn rows(section: &Section) -> Vec<[&'static str; 3]> {
+    let heading = match section.path {
+        "" => "## Top level".to_owned(),
+        path => format!("# `{path}`"),
+    };
+    let start = REFERENCE
+        .match_indices(&heading)
+        .find(|(at, _)| REFERENCE[at + heading.len()..].starts_with('\n'))
+        .map_or_else(
+            || panic!("no heading `{heading}`"),
+            |(at, _)| at + heading.len(),
+        );
+    REFERENCE[start..]
+        .lines()
+        .take_while(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let cells: Vec<&str> = line
+                .strip_prefix("| `")?
+                .splitn(4, '|')
+                .map(str::trim)
+                .collect();
+            Some([cells[0].trim_end_matches('`'), cells[1], cells[2]])
+        })
+        .collect()
+}
+
+#[test]
+fn the_reference_has_every_key_and_no_other() {
+    for section in SECTIONS {
+        let documented: Vec<(&str, Support)> = rows(section)
+            .into_iter()
+            .map(|[key, _, what]| match what {
+                "*not in this version*" => (key, Support::Later),
+                _ => (key, Support::Now),
+            })
+            .collect();
+        let known: Vec<(&str, Support)> = section
+            .keys
+            .iter()
+            .map(|key| (key.name, key.support))
+            .collect();
+        assert_eq!(documented, known, "section `{}`", section.path);
+    }
+}
+
+fn assert_defaults(section: &Section, defaults: &[(&str, &dyn Display)]) {
+    let rows = rows(section);
+    for (key, default) in defaults {
+        let row = rows.iter().find(|row| row[0] == *key);
+        let expected = format!("`{default}`");
+        assert_eq!(
+            row.map(|row| row[1]),
+            Some(expected.as_str()),
+            "{}.{key}",
+            section.path
+        );
+    }
+}
+
+#[test]
+fn the_reference_has_the_defaults_of_listeners() {
+    let limits = EdgeLimits::default();
+    assert_defaults(
+        &LISTENER_LIMITS,
+        &[
+            ("header_timeout", &limits.header_timeout),
+            ("body_timeout", &limits.body_timeout),
+            ("write_timeout", &limits.write_timeout),
+            ("idle_timeout", &limits.idle_timeout),
+            ("max_header_bytes", &limits.max_header_bytes),
+            ("max_headers", &limits.max_headers),
+            ("max_uri", &limits.max_uri),
+            ("max_body", &limits.max_body),
+            ("max_connections", &limits.max_connections),
+            ("max_streams", &limits.max_streams),
+        ],
+    );
+    assert_defaults(&ROOT, &[("admin", &Admin::default().address)]);
+}
+
+#[test]
+fn the_reference_has_the_defaults_of_clusters_and_routes() {
+    let limits = Limits::default();
+    assert_defaults(
+        &CLUSTER_LIMITS,
+        &[
+            ("connections", &limits.connections),
+            ("pending", &limits.pending),
+            ("requests", &limits.requests),
+        ],
+    );
+    assert_defaults(
+        &CLUSTER,
+        &[("connect_timeout", &crate::section::cluster::CONNECT_TIMEOUT)],
+    );
+    assert_defaults(&ROUTE, &[("timeout", &Route::DEFAULT_TIMEOUT)]);
+    assert_defaults(&TRANSCODE, &[("max_body", &Transcode::DEFAULT_MAX_BODY)]);
+}
+
+/// A text in which nothing is right but the way to a section, and what is said about a key there.
+fn said_about(section: &Section, key: &str) -> (String, String) {
+    let way = section.path.replace("<name>", "x");
+    let mut text = format!("{{ {key}: [{{}}] }}");
+    let mut at = key.to_owned();
+    for step in way.rsplit('.').filter(|step| !step.is_empty()) {
+        let name = step.trim_end_matches("[]");
+        let item = step.len() > name.len();
+        text = if item {
+            format!("{{ {name}: [{text}] }}")
+        } else {
+            format!("{{ {name}: {text} }}")
+        };
+        at = format!("{name}{}.{at}", if item { "[0]" } else { "" });
+    }
+    let problems = parse_with(&text, Path::new("."), "f", &|_| None).expect_err("nothing is right");
+    let start = format!("f:1: {at}: ");
+    let all = problems_text(&problems);
+    let said = all
+        .lines()
+        .filter_map(|line| line.strip_prefix(&start))
+        .collect::<Vec<_>>()
+        .join("\n");
+    (at, said)
+}
+
+#[test]
+fn every_key_is_read_or_refused_by_name() {
+    for section in SECTIONS {
+        for key in section.keys {
+            let (at, said) = said_about(section, key.name);
+            match key.support {
+                Support::Later => assert_eq!(said, "not in this version: remove it", "{at}"),
+                Support::Now => assert!(
+                    !said.contains("not in this version") && !said.contains("unknown key"),
+                    "{at}: {said}"
+                ),
+            }
+        }
+        let (at, said) = said_about(section, "no_such_key");
+        assert!(said.starts_with("unknown key"), "{at}: {said}");
+    }
+}
