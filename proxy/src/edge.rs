@@ -8,11 +8,13 @@
 //! Paths are passed on as they were sent: dot segments and percent-encoding are the router's.
 
 mod answer;
+mod begin;
 mod chunked;
 mod connections;
 mod grammar;
 mod head;
 mod http1;
+mod http2;
 mod limits;
 mod parse;
 mod refusal;

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use http::{Method, Version};
+use http::{HeaderMap, Method, Version};
 use tokio::time::Instant;
 
 use super::grammar;
@@ -135,6 +135,31 @@ impl Head {
         self.received
     }
 
+    /// Fills the head from an HTTP/2 request's parts, which the caller has validated.
+    pub(super) fn fill(
+        &mut self,
+        method: Method,
+        target: &str,
+        authority: &[u8],
+        fields: &HeaderMap,
+    ) {
+        self.buffer.clear();
+        self.fields.clear();
+        self.lowered.clear();
+        self.method = method;
+        self.version = Version::HTTP_2;
+        let target = self.append(target.as_bytes());
+        self.set_target(target);
+        self.authority = self.append(authority);
+        for (name, value) in fields {
+            let name = self.append(name.as_str().as_bytes());
+            let value = self.append(value.as_bytes());
+            self.fields.push(Field { name, value });
+        }
+        self.end = self.buffer.len();
+        self.received = Instant::now();
+    }
+
     /// Splits a target into path and query.
     pub(super) fn set_target(&mut self, target: Span) {
         let found = memchr::memchr(b'?', &self.buffer[target.range()]);
@@ -182,6 +207,12 @@ impl Head {
         let value_end = field.value.end as usize;
         let rest = memchr::memchr(b'\n', &self.buffer[value_end..]).unwrap_or_default();
         field.name.start as usize..value_end + rest + 1
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Span {
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(bytes);
+        Span::new(start, self.buffer.len())
     }
 
     fn text(&self, span: Span) -> &str {

@@ -2,4 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod basics;
+mod http2;
 mod support;
+mod time;

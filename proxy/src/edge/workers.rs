@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
 use pingora_core::server::ShutdownWatch;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +21,7 @@ pub use self::accept::Stats;
 use self::accept::{Accepted, Acceptor, serve};
 use super::Service;
 use super::connections::Connections;
+use super::head::Head;
 use super::limits::EdgeLimits;
 
 /// What a listener speaks.
@@ -63,6 +65,32 @@ pub(super) struct Worker<S> {
     pub(super) limits: Arc<EdgeLimits>,
     pub(super) connections: Arc<Connections>,
     pub(super) drain: ShutdownWatch,
+    /// Heads of HTTP/2 streams that have ended, for those to come.
+    heads: Mutex<Vec<Head>>,
+}
+
+/// More heads than this are not kept for later.
+const KEPT_HEADS: usize = 256;
+
+impl<S> Worker<S> {
+    /// An empty head for a stream.
+    pub(super) fn take_head(&self, peer: SocketAddr) -> Head {
+        let mut head = self
+            .heads
+            .lock()
+            .pop()
+            .unwrap_or_else(|| Head::new(peer, 512));
+        head.peer = peer;
+        head
+    }
+
+    /// Gives back a head whose stream has ended.
+    pub(super) fn give_head(&self, head: Head) {
+        let mut heads = self.heads.lock();
+        if heads.len() < KEPT_HEADS && head.buffer.capacity() <= 4096 {
+            heads.push(head);
+        }
+    }
 }
 
 /// Running workers.
@@ -121,6 +149,7 @@ impl Edge {
                 limits: limits.clone(),
                 connections: all[index].clone(),
                 drain: drain.clone(),
+                heads: Mutex::default(),
             });
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let acceptors = {

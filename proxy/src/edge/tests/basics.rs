@@ -2,9 +2,8 @@
 
 use std::io::Write;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
-use super::support::{PATIENCE, close_write, read_answers, start};
+use super::support::{close_write, read_answers, start, wait_for};
 use crate::edge::EdgeLimits;
 
 #[test]
@@ -94,12 +93,4 @@ fn names_come_in_lower_case_and_values_trimmed() {
         .unwrap();
     let seen = "/head Some(\"a=b?c\") Example.com\nhost=Example.com:80\nx-some=a b\nempty=\n";
     assert_eq!(read_answers(&mut client, 1), [(200, seen.to_owned())]);
-}
-
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }

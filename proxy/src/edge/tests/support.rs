@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use pingora_core::apps::ReusedHttpStream;
@@ -210,4 +210,13 @@ fn first_answer(bytes: &[u8]) -> Option<((u16, String), usize)> {
 
 pub(super) fn close_write(stream: &TcpStream) {
     stream.shutdown(Shutdown::Write).unwrap();
+}
+
+/// Polls until something is so.
+pub(super) fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

@@ -1,26 +1,21 @@
 //! Accepts connections, hands each to a worker, and begins its session.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::{Protocols, Worker};
 use crate::edge::Service;
+use crate::edge::begin::Beginning;
 use crate::edge::connections::{Connections, OpenConnection};
-use crate::edge::head::Head;
-use crate::edge::http1;
-use crate::edge::refusal::Refusal;
 use crate::edge::socket::Socket;
-use crate::edge::timer::Timer;
 
 /// The kernel bounds it by net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -198,20 +193,15 @@ pub(super) async fn serve<S: Service>(worker: Arc<Worker<S>>, accepted: Accepted
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    poll_fn(|context| {
-        open.wake_on_drain(context.waker());
-        Poll::Ready(())
-    })
-    .await;
-    let limits = &worker.limits;
-    let timer = Timer::new(
-        Instant::now() + limits.header_timeout,
-        limits.shortest_timeout(),
-    );
-    let head = Head::new(peer, http1::FIRST_ROOM);
-    let session = http1::Session::new(worker, open, Socket::Tcp(stream), head, timer);
+    let beginning = Beginning {
+        worker,
+        open,
+        socket: Socket::Tcp(stream),
+        peer,
+        protocols,
+    };
     match over_limit {
-        true => session.turn_away(Refusal::TooManyConnections).await,
-        false => session.run().await,
+        true => beginning.turn_away().await,
+        false => beginning.serve().await,
     }
 }
