@@ -1,0 +1,406 @@
+//! From a schema, services and a profile to bindings: the compile step of every transcoded route.
+//!
+//! Codecs are shared between routes with the same options. Refused, all problems at once:
+//! services that the schema does not have, services from which no path follows, annotations that
+//! do not fit their messages, profiles that name methods or fields that are not there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::binding::{self, Binding, Response, Rule};
+use crate::checks::Checks;
+use crate::codec::Codec;
+use crate::errors::{self, Errors};
+use crate::options::JsonOptions;
+use crate::path::FieldPath;
+use crate::profile::{JsonChoices, Profile, ProfileError, Target, When};
+use crate::query::Query;
+use crate::schema::{Cardinality, Kind, MessageId, Method, Schema, Service};
+use crate::shape::ShapeNode;
+
+/// Compiles bindings against one schema.
+#[derive(Debug)]
+pub struct Transcoder {
+    schema: Arc<Schema>,
+    codecs: HashMap<JsonOptions, Arc<Codec>>,
+}
+
+/// What a route says of transcoding.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'r> {
+    /// Full names of the services.
+    pub services: &'r [&'r str],
+    /// Its profile.
+    pub profile: &'r Profile,
+    /// Its own choices; the rest is the profile's.
+    pub json: JsonChoices,
+    /// Every method is also taken at `POST /package.Service/Method`.
+    pub unannotated: bool,
+}
+
+/// Why a route cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// A service of the route, by its place in the list.
+    #[error("services[{index}]: {why}")]
+    Service {
+        /// Its place in the list.
+        index: usize,
+        /// What is wrong with it, with the method's name.
+        why: String,
+    },
+    /// The profile does not fit the messages.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+}
+
+impl Transcoder {
+    /// For the messages and services of this schema.
+    pub fn new(schema: Arc<Schema>) -> Transcoder {
+        Transcoder {
+            schema,
+            codecs: HashMap::new(),
+        }
+    }
+
+    /// The schema.
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    /// The codec for these options.
+    pub fn codec(&mut self, options: JsonOptions) -> Arc<Codec> {
+        let schema = &self.schema;
+        let codec = self.codecs.entry(options);
+        Arc::clone(codec.or_insert_with(|| Arc::new(Codec::new(Arc::clone(schema), options))))
+    }
+
+    /// The bindings of a route, in the order of services, methods and rules.
+    pub fn bindings(&mut self, request: &Request<'_>) -> Result<Vec<Binding>, Vec<CompileError>> {
+        let schema = Arc::clone(&self.schema);
+        let codec = self.codec(request.profile.options(request.json));
+        let mut compiler = Compiler {
+            profile: request.profile,
+            codec,
+            faults: Vec::new(),
+        };
+        let mut bindings = Vec::new();
+        let mut faults = Vec::new();
+        for (index, name) in request.services.iter().enumerate() {
+            let mut fault = |why| faults.push(CompileError::Service { index, why });
+            let Some(service) = schema.service(name) else {
+                fault(unknown_service(&schema, name));
+                continue;
+            };
+            let (before, mut whys) = (bindings.len(), Vec::new());
+            for method in &service.methods {
+                let rules =
+                    binding::rules(&schema, service, method, request.unannotated, &mut whys);
+                bindings.extend(
+                    rules
+                        .into_iter()
+                        .map(|rule| compiler.binding(service, method, rule)),
+                );
+            }
+            if bindings.len() == before && whys.is_empty() {
+                whys.push(format!(
+                    "no method of {name} has a google.api.http annotation; set `unannotated: true` to reach them at POST /{name}/METHOD"
+                ));
+            }
+            whys.into_iter().for_each(&mut fault);
+        }
+        let profile = compiler
+            .faults
+            .into_iter()
+            .chain(check(&schema, request.profile));
+        for fault in profile.map(CompileError::Profile) {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+        if faults.is_empty() {
+            Ok(bindings)
+        } else {
+            Err(faults)
+        }
+    }
+
+    /// What a profile says of messages and methods that is not so; also of methods no route has.
+    pub fn check(&self, profile: &Profile) -> Vec<ProfileError> {
+        check(&self.schema, profile)
+    }
+
+    /// How failures look where a route has this profile but no binding takes the request.
+    pub fn errors(&mut self, profile: &Profile) -> Errors {
+        let codec = self.codec(profile.options(JsonChoices::default()));
+        errors_for(profile, None, codec)
+    }
+}
+
+/// Compiles the bindings of one route.
+struct Compiler<'c> {
+    profile: &'c Profile,
+    codec: Arc<Codec>,
+    faults: Vec<ProfileError>,
+}
+
+impl Compiler<'_> {
+    fn binding(&mut self, service: &Service, method: &Method, rule: Rule) -> Binding {
+        let codec = Arc::clone(&self.codec);
+        let target = Target {
+            service: &service.full_name,
+            method: &method.name,
+            path: rule.template.text(),
+            http_method: &rule.http_method,
+        };
+        let errors = errors_for(self.profile, Some(target), Arc::clone(&codec));
+        let response = self.response(method, &rule, target);
+        let checks = self.checks(method.input, target);
+        let query = Query::new(&codec, method.input, binding::taken(&rule));
+        Binding {
+            service: service.full_name.clone(),
+            method: method.name.clone(),
+            grpc_path: format!("/{}/{}", service.full_name, method.name),
+            input: method.input,
+            output: method.output,
+            client_streaming: method.client_streaming,
+            server_streaming: method.server_streaming,
+            idempotency: method.idempotency,
+            empty_segments: self.profile.empty_segments,
+            errors: Arc::new(errors),
+            content_type: self.profile.content_type.as_str().into(),
+            http_method: rule.http_method,
+            template: rule.template,
+            variables: rule.variables,
+            body: rule.body,
+            codec,
+            query,
+            response,
+            checks,
+        }
+    }
+
+    fn response(&mut self, method: &Method, rule: &Rule, target: Target<'_>) -> Response {
+        let schema = self.codec.schema();
+        let shapes = &self.profile.success;
+        let shape = shapes.iter().find(|shape| shape.when.holds(Some(target)));
+        let Some(shape) = shape.filter(|shape| shape.body != ShapeNode::Whole) else {
+            return rule
+                .response_body
+                .clone()
+                .map_or(Response::Whole, Response::Field);
+        };
+        let at = format!("{}.body", shape.at);
+        let before = self.faults.len();
+        check_shape(schema, method.output, &shape.body, &at, &mut self.faults);
+        // `$` is what the rule answers with: the message, or one field of it.
+        let field = rule
+            .response_body
+            .as_ref()
+            .map(|path| path.field(schema).name.clone());
+        let node = match field {
+            Some(field) => replace_whole(shape.body.clone(), &field),
+            None => shape.body.clone(),
+        };
+        match self.codec.shape(method.output, &node) {
+            Ok(shape) => Response::Shaped(shape),
+            Err(error) => {
+                if self.faults.len() == before {
+                    self.faults.push(ProfileError {
+                        path: at,
+                        why: error.to_string(),
+                    });
+                }
+                Response::Whole
+            }
+        }
+    }
+
+    fn checks(&mut self, input: MessageId, target: Target<'_>) -> Checks {
+        let message = self.codec.schema().message_info(input);
+        let mut checks = Checks::default();
+        for rule in self
+            .profile
+            .checks
+            .iter()
+            .filter(|rule| rule.when.holds(Some(target)))
+        {
+            for (name, demand) in &rule.fields {
+                let added = match message.field_by_any_name(name) {
+                    Some(field) => checks
+                        .add(field, demand)
+                        .map_err(|why| format!("{name} {why}")),
+                    None => Err(no_field(self.codec.schema(), input, name)),
+                };
+                if let Err(why) = added {
+                    self.faults.push(ProfileError {
+                        path: format!("{}.fields.{name}", rule.at),
+                        why,
+                    });
+                }
+            }
+        }
+        checks
+    }
+}
+
+fn errors_for(profile: &Profile, target: Option<Target<'_>>, codec: Arc<Codec>) -> Errors {
+    let rules = profile.errors.iter().filter(|rule| rule.when.holds(target));
+    let rules = rules.map(|rule| errors::Rule {
+        cause: rule.cause.clone(),
+        status: rule.status,
+        body: Arc::clone(&rule.body),
+    });
+    let method = target.map(|target| format!("{}/{}", target.service, target.method));
+    let method = method.unwrap_or_default();
+    Errors::new(
+        rules.collect(),
+        &profile.content_type,
+        profile.problem_json,
+        &method,
+        codec,
+    )
+}
+
+/// In a shape, `$` becomes this field, but not inside elements, where it is the element.
+fn replace_whole(node: ShapeNode, field: &str) -> ShapeNode {
+    match node {
+        ShapeNode::Whole => ShapeNode::Field(field.to_owned()),
+        ShapeNode::Object(members) => {
+            let replace = |(name, node)| (name, replace_whole(node, field));
+            ShapeNode::Object(members.into_iter().map(replace).collect())
+        }
+        other => other,
+    }
+}
+
+/// Methods and fields that a profile names.
+fn check(schema: &Schema, profile: &Profile) -> Vec<ProfileError> {
+    let mut faults = Vec::new();
+    let whens = profile.success.iter().map(|rule| (&rule.when, &rule.at));
+    let whens = whens.chain(profile.errors.iter().map(|rule| (&rule.when, &rule.at)));
+    for (when, at) in whens.chain(profile.checks.iter().map(|rule| (&rule.when, &rule.at))) {
+        check_methods(schema, profile, when, at, &mut faults);
+    }
+    for rule in &profile.success {
+        for method in named_methods(schema, &rule.when) {
+            check_shape(
+                schema,
+                method.output,
+                &rule.body,
+                &format!("{}.body", rule.at),
+                &mut faults,
+            );
+        }
+    }
+    faults
+}
+
+fn check_methods(
+    schema: &Schema,
+    profile: &Profile,
+    when: &When,
+    at: &str,
+    faults: &mut Vec<ProfileError>,
+) {
+    for pattern in &when.methods {
+        let why = match (schema.service(&pattern.service), &pattern.method) {
+            // A built-in profile speaks of services that a configuration need not have.
+            (None, _) if profile.builtin => continue,
+            (None, _) => unknown_service(schema, &pattern.service),
+            (Some(_), None) => continue,
+            (Some(service), Some(name)) => {
+                if service.methods.iter().any(|method| method.name == *name) {
+                    continue;
+                }
+                let names: Vec<&str> = service.methods.iter().map(|m| m.name.as_str()).collect();
+                format!(
+                    "{} has no method {name}; it has {}",
+                    service.full_name,
+                    names.join(", ")
+                )
+            }
+        };
+        faults.push(ProfileError {
+            path: format!("{at}.when.method"),
+            why,
+        });
+    }
+}
+
+fn named_methods<'s>(schema: &'s Schema, when: &'s When) -> impl Iterator<Item = &'s Method> {
+    when.methods.iter().filter_map(|pattern| {
+        let service = schema.service(&pattern.service)?;
+        let name = pattern.method.as_ref()?;
+        service.methods.iter().find(|method| method.name == *name)
+    })
+}
+
+/// Checks a shape against a message, with the place of each mistake.
+fn check_shape(
+    schema: &Schema,
+    message: MessageId,
+    node: &ShapeNode,
+    at: &str,
+    faults: &mut Vec<ProfileError>,
+) {
+    let resolved = |path: &str| {
+        FieldPath::resolve(schema, message, path).map_err(|error| binding::explain(schema, &error))
+    };
+    let why = match node {
+        ShapeNode::Json(_) | ShapeNode::Whole => None,
+        ShapeNode::Object(members) => {
+            for (name, node) in members {
+                check_shape(schema, message, node, &format!("{at}.{name}"), faults);
+            }
+            None
+        }
+        ShapeNode::Field(path) => resolved(path).err(),
+        ShapeNode::Count(path) => match resolved(path) {
+            Ok(field) if field.field(schema).cardinality == Cardinality::Single => {
+                Some(format!("{path} is one value, so it cannot be counted"))
+            }
+            counted => counted.err(),
+        },
+        ShapeNode::Each(path, inner) => match resolved(path).map(|path| path.field(schema)) {
+            Ok(field) => match field.kind {
+                Kind::Message(id) if field.cardinality != Cardinality::Map => {
+                    check_shape(schema, id, inner, &format!("{at}.$as"), faults);
+                    None
+                }
+                _ => Some(format!(
+                    "{path} holds no messages, so its elements have no fields"
+                )),
+            },
+            Err(why) => Some(why),
+        },
+    };
+    let path = at.to_owned();
+    faults.extend(why.map(|why| ProfileError { path, why }));
+}
+
+fn no_field(schema: &Schema, message: MessageId, name: &str) -> String {
+    match FieldPath::resolve(schema, message, name) {
+        Err(error) => binding::explain(schema, &error),
+        Ok(_) => format!(
+            "{name} is inside another field; only fields of the request itself can be checked"
+        ),
+    }
+}
+
+fn unknown_service(schema: &Schema, name: &str) -> String {
+    let known: Vec<&str> = schema
+        .services()
+        .map(|service| service.full_name.as_str())
+        .collect();
+    if known.is_empty() {
+        return format!("no descriptor has a service {name}; they have none at all");
+    }
+    format!(
+        "no descriptor has a service {name}; they have {}",
+        known.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests;
