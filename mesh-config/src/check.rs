@@ -59,7 +59,7 @@ impl<'a> Known<'a> {
             let suggestion = suggest::did_you_mean(to.as_str(), names.iter().copied());
             let known = suggest::list(names);
             let why = format!("there is no cluster `{to}`{suggestion} (clusters: {known})");
-            return route.value.wrong_below(report, "to", why);
+            return route.value.problem_below(report, "to", why);
         };
         let why = match (&route.transcode, protocol) {
             (Some(_), Some(Protocol::Http1 | Protocol::Http2)) => {
@@ -73,7 +73,7 @@ impl<'a> Known<'a> {
         };
         route
             .value
-            .wrong_below(report, "to", why.replace("TO", to.as_str()));
+            .problem_below(report, "to", why.replace("TO", to.as_str()));
     }
 
     fn profile(&self, route: &route::Declared<'_>, report: &mut Report) {
@@ -95,7 +95,7 @@ impl<'a> Known<'a> {
         let suggestion = suggest::did_you_mean(name.as_str(), known());
         let known = suggest::list(known());
         let why = format!("there is no profile `{name}`{suggestion} (profiles: {known})");
-        route.value.wrong_below(report, "transcode.profile", why);
+        route.value.problem_below(report, "transcode.profile", why);
     }
 
     /// Only what is written can be wrong: a small door may well stand before the default.
@@ -110,7 +110,7 @@ impl<'a> Known<'a> {
             let why = format!(
                 "no listener lets more than {widest} in: raise `listeners[].limits.max_body` too"
             );
-            route.value.wrong_below(report, "transcode.max_body", why);
+            route.value.problem_below(report, "transcode.max_body", why);
         }
     }
 }

@@ -73,9 +73,9 @@ impl Reading {
         let environment = |name: &str| std::env::var(name).ok();
         let source_name = path.display().to_string();
         let mut reading = Self::of(&text, base_dir(path), &source_name, &environment);
-        reading
-            .fingerprint
-            .add(path.to_owned(), Some(hash(text.as_bytes())));
+        // A pipe is read once; it is no file that could change.
+        let content = path.is_file().then(|| hash(text.as_bytes()));
+        reading.fingerprint.add(path.to_owned(), content);
         reading
     }
 

@@ -1,13 +1,14 @@
 //! The line of every key, for those who find problems in a snapshot later on: descriptors that do not hold a
 //! service, profiles that do not compile.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::problem::Problem;
 use crate::yaml::{Kind, Node};
 
 /// Lines of the keys of one configuration.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Positions {
     file: Arc<str>,
     root: Arc<Node>,
@@ -57,6 +58,13 @@ impl Positions {
             path,
             why: why.into(),
         }
+    }
+}
+
+/// Without the values: what came from the environment may be secret.
+impl fmt::Debug for Positions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Positions({})", self.file)
     }
 }
 

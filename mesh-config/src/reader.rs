@@ -39,15 +39,20 @@ impl<'n> Value<'n> {
     }
 
     /// Reports what is wrong with this value, unless something has been reported that made it so.
-    pub(crate) fn wrong<T>(&self, report: &mut Report, why: impl Into<String>) -> Option<T> {
+    pub(crate) fn problem(&self, report: &mut Report, why: impl Into<String>) {
         if self.node.kind != Kind::Broken {
             report.add(self.node.line, &self.path, why.into());
         }
+    }
+
+    /// [`Self::problem`], where a value was wanted.
+    pub(crate) fn wrong<T>(&self, report: &mut Report, why: impl Into<String>) -> Option<T> {
+        self.problem(report, why);
         None
     }
 
     /// Reports a problem of a key below this value, whether or not it is written.
-    pub(crate) fn wrong_below(&self, report: &mut Report, path: &str, why: impl Into<String>) {
+    pub(crate) fn problem_below(&self, report: &mut Report, path: &str, why: impl Into<String>) {
         let line = self.find(path).map_or(self.node.line, |node| node.line);
         report.add(line, &format!("{}.{path}", self.path), why.into());
     }

@@ -7,6 +7,9 @@ use crate::problem::{Problem, Problems};
 /// More problems than this help nobody, and a hostile text shall not make a list longer than itself.
 const MAX_PROBLEMS: usize = 200;
 
+/// A problem quotes what is wrong, which may be as long as the text.
+const MAX_LENGTH: usize = 1_000;
+
 pub(crate) struct Report {
     file: Arc<str>,
     problems: Vec<Problem>,
@@ -22,10 +25,12 @@ impl Report {
 
     pub(crate) fn add(&mut self, line: u32, path: &str, why: String) {
         if !self.is_full() {
+            let (file, path) = (Arc::clone(&self.file), shortened(path));
+            let why = shortened(&why);
             self.problems.push(Problem {
-                file: Arc::clone(&self.file),
+                file,
                 line,
-                path: path.to_owned(),
+                path,
                 why,
             });
         }
@@ -42,5 +47,12 @@ impl Report {
             Some(value) if self.problems.is_empty() => Ok(value),
             _ => Err(Problems::new(self.problems)),
         }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_LENGTH) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }

@@ -58,9 +58,7 @@ impl<'n> Value<'n> {
         for item in self.items(report)? {
             match item.parsed(report, parse) {
                 Some(one) if seen.insert(one.clone()) => set.push(one),
-                Some(_) => item
-                    .wrong(report, "this is listed already: remove it")
-                    .unwrap_or_default(),
+                Some(_) => item.problem(report, "this is listed already: remove it"),
                 None => {}
             }
         }

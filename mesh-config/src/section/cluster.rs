@@ -47,7 +47,7 @@ pub(crate) fn clusters(value: &Value<'_>, report: &mut Report) -> Vec<Declared> 
             Some(first) => {
                 let name = &declared.name;
                 let why = format!("`{name}` is already the name of the cluster on line {first}");
-                item.wrong_below(report, "name", why);
+                item.problem_below(report, "name", why);
             }
         }
     }

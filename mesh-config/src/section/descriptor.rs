@@ -47,7 +47,7 @@ pub(crate) fn descriptors(
             continue;
         };
         if seen.contains(&named) {
-            item.wrong::<()>(report, "this is listed already: remove it");
+            item.problem(report, "this is listed already: remove it");
             continue;
         }
         match &named {
@@ -61,7 +61,7 @@ pub(crate) fn descriptors(
                         path: path.clone(),
                         content,
                     })),
-                    Err(why) => item.wrong_below(report, "file", why),
+                    Err(why) => item.problem_below(report, "file", why),
                 }
             }
         }

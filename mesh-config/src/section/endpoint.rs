@@ -30,7 +30,7 @@ fn list(value: &Value<'_>, report: &mut Report) -> Option<Vec<Endpoint>> {
                 "{} is already on line {first}: keep one, with a weight",
                 endpoint.address
             );
-            item.wrong::<()>(report, why);
+            item.problem(report, why);
         }
         endpoints = endpoints.zip(endpoint).map(|(mut endpoints, endpoint)| {
             endpoints.push(endpoint);

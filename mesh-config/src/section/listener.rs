@@ -93,7 +93,7 @@ fn protocols(value: &Value<'_>, report: &mut Report) -> Option<Protocols> {
             Protocol::H2c => &mut protocols.h2c,
         };
         if *flag {
-            item.wrong::<()>(report, "this protocol is listed already: remove it");
+            item.problem(report, "this protocol is listed already: remove it");
         }
         *flag = true;
     }

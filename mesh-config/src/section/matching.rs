@@ -46,7 +46,7 @@ fn path(value: &Value<'_>, fields: &Fields<'_>, report: &mut Report) -> Option<P
         .filter(|key| fields.has(key))
         .collect();
     if given.len() > 1 {
-        value.wrong::<()>(
+        value.problem(
             report,
             format!("it has {}: keep one of them", given.join(" and ")),
         );
@@ -107,8 +107,11 @@ fn host(text: &str) -> Result<HostPattern, String> {
         .strip_prefix('[')
         .and_then(|text| text.strip_suffix(']'))
         .unwrap_or(text);
-    if ip.parse::<IpAddr>().is_ok() {
-        return Ok(HostPattern::Exact(text.to_ascii_lowercase()));
+    // As they stand in a request: those of version 6 in brackets.
+    match ip.parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => return Ok(HostPattern::Exact(ip.to_string())),
+        Ok(IpAddr::V6(ip)) => return Ok(HostPattern::Exact(format!("[{ip}]"))),
+        Err(_) => {}
     }
     let name = text.strip_prefix("*.");
     if !crate::model::is_host_name(name.unwrap_or(text)) {
@@ -130,11 +133,11 @@ fn conditions(
     for (key, value) in value.entries(report)? {
         let condition = condition(&value, report);
         match name(key) {
-            Err(why) => value.wrong::<()>(report, why).unwrap_or_default(),
+            Err(why) => value.problem(report, why),
             Ok(name) if !seen.insert(name.clone()) => {
                 let why =
                     format!("`{name}` has a condition already: upper and lower case are the same");
-                value.wrong::<()>(report, why).unwrap_or_default();
+                value.problem(report, why);
             }
             Ok(name) => conditions.extend(condition.map(|value| FieldMatch { name, value })),
         }

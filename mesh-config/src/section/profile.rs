@@ -19,20 +19,19 @@ pub(crate) fn profiles(
         let name = match ProfileName::parse(key) {
             Ok(name) => name,
             Err(why) => {
-                value.wrong::<()>(report, why);
+                value.problem(report, why);
                 continue;
             }
         };
         if BUILTIN.contains(&key) {
             let why = format!("`{key}` is built in and cannot be changed: choose another name");
-            value.wrong::<()>(report, why);
+            value.problem(report, why);
             continue;
         }
         if !matches!(value.node.kind, Kind::Map(_)) {
-            value.not::<()>(
-                report,
-                "write a map, in the language that `highpress-proxy profile phase1` prints",
-            );
+            let kind = value.node.kind_name();
+            let why = "write a map, in the language that `highpress-proxy profile phase1` prints";
+            value.problem(report, format!("this is {kind}: {why}"));
         }
         profiles.insert(name, value.node.to_json());
     }

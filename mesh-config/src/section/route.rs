@@ -96,7 +96,7 @@ fn route<'n>(
 fn any(value: &Value<'_>, fields: &Fields<'_>, report: &mut Report) -> Option<Match> {
     if !fields.has("transcode") && !fields.has("match") {
         let why = "missing: a route without `transcode` needs one (`match: { path_prefix: / }` takes every request)";
-        value.wrong_below(report, "match", why);
+        value.problem_below(report, "match", why);
     }
     Some(Match::default())
 }
