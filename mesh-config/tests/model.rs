@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_config::model::{
-    Action, BalancingPolicy, DescriptorSource, Endpoints, HostPattern, Int64, PathMatch, Protocol,
-    ValueMatch,
+    Action, BalancingPolicy, DescriptorSource, Endpoints, FieldMatch, HostPattern, Int64, Limits,
+    PathMatch, Protocol, ValueMatch,
 };
-use mesh_config::{Snapshot, load, parse, parse_with};
+use mesh_config::{Snapshot, Status, load, parse, parse_with};
 
 fn good(text: &str) -> Snapshot {
     parse_with(text, Path::new("."), "mesh.yaml", &|_| None)
@@ -88,4 +89,57 @@ fn the_process_environment_is_used() {
         parse(text, Path::new("."), "mesh.yaml").unwrap_or_else(|problems| panic!("{problems}"));
     let Endpoints::Static(endpoints) = &snapshot.clusters[0].endpoints;
     assert_eq!(endpoints[0].address.host(), "mesh-config");
+}
+
+#[test]
+fn the_smallest_file_of_the_reference_is_enough() {
+    let reference = include_str!("../../docs/configuration.md");
+    let (_, rest) = reference.split_once("```yaml\n").expect("an example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    let snapshot = Arc::new(good(example));
+    assert_eq!(snapshot.clusters[0].limits, Limits::default());
+
+    let status = Status::fixed(&snapshot).load();
+    assert_eq!(status.json()["version"], snapshot.version.as_str());
+    assert_eq!(status.json()["rejected"], serde_json::Value::Null);
+}
+
+#[test]
+fn conditions_on_values_hold_as_they_read() {
+    let snapshot = good(
+        r#"
+        clusters: [{ name: a, protocol: http1, endpoints: { static: ["a:1"] } }]
+        routes:
+          - name: r
+            to: a
+            match:
+              hosts: ["::1", "Example.COM."]
+              query:
+                exact: { exact: abc }
+                prefix: { prefix: ab }
+                suffix: { suffix: bc }
+                contains: { contains: b }
+                regex: { regex: "a.c" }
+                present: { present: true }
+                absent: { present: false }
+        "#,
+    );
+    let matches = &snapshot.routes[0].matches;
+    let hosts: Vec<String> = matches.hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["[::1]", "example.com"]);
+    for (value, holding) in [
+        (Some("abc"), "exact prefix suffix contains regex present"),
+        (Some("abd"), "prefix contains present"),
+        (Some(""), "present"),
+        (None, "absent"),
+    ] {
+        let holds = |field: &&FieldMatch| field.value.matches(value.map(str::as_bytes));
+        let names: Vec<&str> = matches
+            .query
+            .iter()
+            .filter(holds)
+            .map(|field| field.name.as_str())
+            .collect();
+        assert_eq!(names.join(" "), holding, "{value:?}");
+    }
 }

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::summary;
+use crate::live::Live;
 use crate::model::Snapshot;
 use crate::problem::Problems;
 
@@ -77,6 +78,13 @@ impl Reloads {
 }
 
 impl Status {
+    /// The state of a configuration that has no file: it stays as it is.
+    #[must_use]
+    pub fn fixed(snapshot: &Arc<Snapshot>) -> Live<Self> {
+        let (_, live) = Live::new(Arc::new(Self::first(snapshot, SystemTime::now())));
+        live
+    }
+
     pub(super) fn first(snapshot: &Arc<Snapshot>, now: SystemTime) -> Self {
         Self {
             snapshot: Arc::clone(snapshot),

@@ -113,6 +113,7 @@ fn host(text: &str) -> Result<HostPattern, String> {
         Ok(IpAddr::V6(ip)) => return Ok(HostPattern::Exact(format!("[{ip}]"))),
         Err(_) => {}
     }
+    let text = text.strip_suffix('.').unwrap_or(text);
     let name = text.strip_prefix("*.");
     if !crate::model::is_host_name(name.unwrap_or(text)) {
         return Err(format!("`{text}` is not a host: {form}"));
