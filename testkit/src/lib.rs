@@ -10,6 +10,7 @@
     reason = "a test's helper fails by panicking, and real time is what black boxes live in"
 )]
 
+pub mod backend;
 mod child;
 pub mod echo;
 pub mod h2c;
@@ -18,6 +19,7 @@ pub mod json;
 pub mod metrics;
 pub mod program;
 pub mod prometheus;
+pub mod raw_backend;
 pub mod wait;
 
 pub use http1::{Http1, Response};

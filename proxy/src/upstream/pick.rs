@@ -6,7 +6,7 @@
 //! weights while all are alike, and load or latency decides when they are not. Refused: a look at every
 //! endpoint of a large cluster.
 
-use mesh_config::BalancingPolicy;
+use mesh_config::model::BalancingPolicy;
 
 /// A challenger's cost must be below this share of the first candidate's: noise must not decide.
 const CLEARLY: f64 = 0.75;
@@ -14,6 +14,8 @@ const CLEARLY: f64 = 0.75;
 const DRAWS: usize = 8;
 /// Up to so many endpoints are all compared by `least_request`.
 const FEW: usize = 8;
+/// Multiples of it spread evenly over the unit interval, however many there are.
+const GOLDEN: f64 = 0.618_033_988_749_895;
 
 /// What a policy may ask of the endpoints, by index.
 pub(crate) trait Candidates {
@@ -103,7 +105,9 @@ impl Picker {
             let now = turn();
             let (round, index) = (now / count, (now % count) as usize);
             let share = self.weights[index] / heaviest;
-            let due = ((round + 1) as f64 * share).floor() > (round as f64 * share).floor();
+            let phase = (index as f64 * GOLDEN).fract();
+            let turns_before = |round: u64| (round as f64 * share + phase).floor();
+            let due = turns_before(round + 1) > turns_before(round);
             if due && !candidates.excluded(index) {
                 return Some(index);
             }
@@ -119,7 +123,10 @@ impl Picker {
         }
         let fits = |index: usize| but != Some(index) && !candidates.excluded(index);
         for _ in 0..DRAWS {
-            let index = self.alias.as_ref().map_or_else(|| random.usize(..count), |alias| alias.draw(random));
+            let index = match &self.alias {
+                Some(alias) => alias.draw(random),
+                None => random.usize(..count),
+            };
             if fits(index) {
                 return Some(index);
             }

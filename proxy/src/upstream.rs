@@ -1,0 +1,105 @@
+//! The upstream half of the gateway: clusters, their endpoints, balancing, connections, and unary gRPC calls.
+//!
+//! ```text
+//! Upstreams -> Cluster -> attempts -> Selection (pick) -> Endpoint -> Lane (connections of one worker) -> call
+//! ```
+//!
+//! Everything that has been learnt about an endpoint (load, health, connections) outlives a reload while its
+//! cluster, address and protocol stay the same. Refused here: knowledge of routes, HTTP clients and JSON.
+
+mod attempt;
+mod attempts;
+mod call;
+mod cluster;
+mod connection;
+mod counters;
+mod endpoint;
+mod error;
+mod health;
+mod lane;
+mod load;
+mod message;
+mod method;
+mod pick;
+mod probe;
+mod reply;
+mod resolve;
+mod selection;
+mod timeout;
+mod view;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use mesh_config::model as config;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+pub use attempt::Attempt;
+pub use cluster::{Call, Cluster};
+pub use counters::Outcome;
+pub use endpoint::Endpoint;
+pub use error::{CallError, code};
+pub use method::{Method, MethodError};
+pub use reply::Reply;
+pub use selection::Tried;
+pub use view::{ClusterView, EndpointView};
+
+type Clusters = BTreeMap<Arc<str>, Arc<Cluster>>;
+
+/// All clusters by name.
+#[derive(Debug)]
+pub struct Upstreams {
+    clusters: ArcSwap<Clusters>,
+    /// Held while a configuration is applied: one writer at a time.
+    applying: Mutex<()>,
+    workers: usize,
+    runtime: Handle,
+}
+
+// === impl Upstreams ===
+
+impl Upstreams {
+    /// No clusters yet. Calls come from worker threads `0..workers`; what belongs to none of them, such as
+    /// looking up host names, runs on `runtime`.
+    #[must_use]
+    pub fn new(workers: usize, runtime: Handle) -> Self {
+        Self { clusters: ArcSwap::default(), applying: Mutex::new(()), workers: workers.max(1), runtime }
+    }
+
+    /// Makes the clusters be these. Clusters and endpoints that stay keep what they know; removed ones finish
+    /// what is in flight.
+    pub fn apply(&self, wanted: &[Arc<config::Cluster>]) {
+        let _one_at_a_time = self.applying.lock();
+        let before = self.clusters.load_full();
+        let mut after = Clusters::new();
+        for config in wanted {
+            let known = before.get(config.name.as_str()).cloned();
+            let cluster = known.unwrap_or_else(|| Cluster::new(config, self.workers));
+            cluster.apply(config, &self.runtime);
+            after.insert(Arc::clone(cluster.name()), cluster);
+        }
+        let removed: Vec<_> = before.iter().filter(|(name, _)| !after.contains_key(*name)).collect();
+        self.clusters.store(Arc::new(after));
+        for (_, cluster) in removed {
+            cluster.retire();
+        }
+    }
+
+    /// The cluster of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<Cluster>> {
+        self.clusters.load().get(name).cloned()
+    }
+
+    /// All clusters, by name.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Cluster>> {
+        self.clusters.load().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! One try at one endpoint, from the pick to its outcome. It counts as in flight while it lives and is
+//! recorded when it ends, however it ends: a future that is dropped records itself as given up.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::cluster::Cluster;
+use super::counters::Outcome;
+use super::endpoint::Endpoint;
+
+/// A try that is under way.
+#[derive(Debug)]
+pub struct Attempt {
+    cluster: Arc<Cluster>,
+    endpoint: Arc<Endpoint>,
+    worker: usize,
+    started: Instant,
+    deadline: Option<Instant>,
+    ended: bool,
+}
+
+// === impl Attempt ===
+
+impl Attempt {
+    pub(crate) fn start(
+        cluster: Arc<Cluster>,
+        endpoint: Arc<Endpoint>,
+        worker: usize,
+        started: Instant,
+        deadline: Option<Instant>,
+    ) -> Self {
+        endpoint.load.start();
+        Self { cluster, endpoint, worker, started, deadline, ended: false }
+    }
+
+    /// The endpoint that was picked.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Records what came of it.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.record(outcome);
+    }
+
+    /// No connection could be made to the endpoint: it is unusable until a probe succeeds.
+    pub fn connect_failed(mut self, why: &str) {
+        self.record(Outcome::Connect);
+        self.endpoint.unreachable(self.worker, why);
+    }
+
+    fn record(&mut self, outcome: Outcome) {
+        self.ended = true;
+        let now = Instant::now();
+        let latency = now.saturating_duration_since(self.started);
+        let load = &self.endpoint.load;
+        match outcome {
+            Outcome::Ok | Outcome::CallerError => load.answered(now, latency),
+            Outcome::BackendError | Outcome::Reset | Outcome::Malformed | Outcome::RefusedStream => load.failed(now, latency),
+            Outcome::Timeout | Outcome::Cancelled => load.at_least(now, latency),
+            Outcome::Connect => {}
+        }
+        self.cluster.count(self.worker, outcome);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.ended {
+            let late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            self.record(if late { Outcome::Timeout } else { Outcome::Cancelled });
+        }
+        self.endpoint.load.end();
+    }
+}

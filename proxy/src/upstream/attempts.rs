@@ -1,0 +1,106 @@
+//! The life of one call in a cluster: pick, call, judge, stop or go again.
+//!
+//! A call that no backend can have executed goes to another endpoint at once, as often as there is one and
+//! time is left. Anything else is told to the caller as it is. Refused: the same endpoint while another one is
+//! usable, and any second try of a call that may have been executed.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::attempt::Attempt;
+use super::call::{TryError, call};
+use super::cluster::{Call, Cluster};
+use super::counters::Outcome;
+use super::endpoint::Endpoint;
+use super::error::CallError;
+use super::lane::checkout;
+use super::reply::Reply;
+use super::selection::{NoPick, Tried};
+use super::timeout;
+
+/// How often endpoints whose connections closed under the call are asked again, when there is no other one.
+const SECOND_CHANCES: u32 = 2;
+
+/// Where the call has been.
+#[derive(Default)]
+struct History {
+    tried: Tried,
+    /// Those of `tried` that only closed a connection.
+    may_be_asked_again: Tried,
+    second_chances: u32,
+    last: Option<CallError>,
+}
+
+/// Runs the call within its deadline.
+pub(crate) async fn run(cluster: &Arc<Cluster>, worker: usize, what: Call<'_>) -> Result<Reply, CallError> {
+    let deadline = what.deadline;
+    if deadline <= Instant::now() {
+        return Err(CallError::DeadlineExceeded);
+    }
+    timeout_at(deadline, admitted(cluster, worker, what)).await.unwrap_or(Err(CallError::DeadlineExceeded))
+}
+
+async fn admitted(cluster: &Arc<Cluster>, worker: usize, what: Call<'_>) -> Result<Reply, CallError> {
+    let _permit = cluster.admit(what.deadline).await?;
+    let mut history = History::default();
+    loop {
+        let attempt = history.next(cluster, worker, what.deadline)?;
+        let endpoint = Arc::clone(attempt.endpoint());
+        let result = try_once(&endpoint, worker, attempt.started(), &what).await;
+        attempt.finish(outcome(&result));
+        match result {
+            Ok(reply) => return Ok(reply),
+            Err(TryError::Failed(error)) => return Err(error),
+            Err(TryError::TurnedAway(error)) => history.turned_away(endpoint, error),
+            Err(TryError::NotSent(error)) => history.not_sent(endpoint, error),
+        }
+    }
+}
+
+async fn try_once(endpoint: &Arc<Endpoint>, worker: usize, now: Instant, what: &Call<'_>) -> Result<Reply, TryError> {
+    let name = endpoint.name();
+    let slot = checkout(endpoint, worker)
+        .await
+        .map_err(|why| TryError::TurnedAway(CallError::Connect { endpoint: Arc::clone(name), why }))?;
+    let left = timeout::header_value(what.deadline.saturating_duration_since(now));
+    let request = what.method.request(endpoint.authority(), what.metadata, left);
+    call(&slot, name, request, what.message.clone(), what.max_response).await
+}
+
+fn outcome(result: &Result<Reply, TryError>) -> Outcome {
+    match result {
+        Ok(reply) => Outcome::of_reply(reply),
+        Err(TryError::NotSent(error) | TryError::TurnedAway(error) | TryError::Failed(error)) => Outcome::of_error(error),
+    }
+}
+
+// === impl History ===
+
+impl History {
+    fn next(&mut self, cluster: &Arc<Cluster>, worker: usize, deadline: Instant) -> Result<Attempt, CallError> {
+        loop {
+            let error = match cluster.start(worker, &self.tried, Some(deadline)) {
+                Ok(attempt) => return Ok(attempt),
+                Err(NoPick::AllFull) => CallError::Overloaded,
+                Err(NoPick::NoneUsable) => CallError::NoHealthyUpstream(cluster.why_none_usable()),
+            };
+            if self.may_be_asked_again.is_empty() || self.second_chances == SECOND_CHANCES {
+                return Err(self.last.take().unwrap_or(error));
+            }
+            self.second_chances += 1;
+            let again = std::mem::take(&mut self.may_be_asked_again);
+            self.tried.retain(|tried| !again.iter().any(|other| Arc::ptr_eq(other, tried)));
+        }
+    }
+
+    fn turned_away(&mut self, endpoint: Arc<Endpoint>, error: CallError) {
+        self.tried.push(endpoint);
+        self.last = Some(error);
+    }
+
+    fn not_sent(&mut self, endpoint: Arc<Endpoint>, error: CallError) {
+        self.may_be_asked_again.push(Arc::clone(&endpoint));
+        self.turned_away(endpoint, error);
+    }
+}

@@ -1,0 +1,220 @@
+//! One backend: where it is, how busy it is, whether it may be used, and each worker's connections to it.
+//! It outlives reloads while cluster name, address and protocol stay the same; when it is retired, calls in
+//! flight finish on their connections, and these close behind them.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::uri::Authority;
+use mesh_config::model::{Address, Protocol};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::cluster::Cluster;
+use super::health::{Cause, Health};
+use super::lane::Lane;
+use super::load::Load;
+use super::probe;
+
+/// One backend of a cluster.
+#[derive(Debug)]
+pub struct Endpoint {
+    name: Arc<str>,
+    address: Address,
+    authority: Authority,
+    protocol: Protocol,
+    weight: AtomicU32,
+    addresses: ArcSwap<Vec<SocketAddr>>,
+    next_address: AtomicUsize,
+    pub(crate) load: Load,
+    pub(crate) health: Health,
+    pub(crate) lanes: Box<[Lane]>,
+    /// Live connections of all workers.
+    pub(crate) connections: AtomicUsize,
+    /// Connections that are open or being opened, for the limit on them.
+    pub(crate) reserved: AtomicUsize,
+    /// Counts the times it was found reachable again: who was told otherwise before may try at once.
+    recoveries: AtomicU64,
+    probed: AtomicBool,
+    retired: AtomicBool,
+    /// Woken when the endpoint is retired, and when a connection failed: names are looked up again then.
+    pub(crate) disturbed: Notify,
+    cluster: Weak<Cluster>,
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    pub(crate) fn new(cluster: &Arc<Cluster>, address: &Address, protocol: Protocol, workers: usize) -> Arc<Self> {
+        let name: Arc<str> = address.to_string().into();
+        let literal = address.socket_addr();
+        let endpoint = Arc::new(Self {
+            // An address that the configuration took is an authority.
+            authority: name.parse().unwrap_or_else(|_| Authority::from_static("localhost")),
+            name,
+            address: address.clone(),
+            protocol,
+            weight: AtomicU32::new(1),
+            addresses: ArcSwap::from_pointee(literal.into_iter().collect()),
+            next_address: AtomicUsize::new(0),
+            load: Load::new(),
+            health: Health::default(),
+            lanes: (0..workers.max(1)).map(|_| Lane::default()).collect(),
+            connections: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
+            recoveries: AtomicU64::new(0),
+            probed: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            disturbed: Notify::new(),
+            cluster: Arc::downgrade(cluster),
+        });
+        if literal.is_none() {
+            endpoint.health.state(Cause::Unresolved, format!("{} has not been resolved yet", address.host()));
+        }
+        endpoint
+    }
+
+    /// Its address as the configuration has it, `host:port`.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    pub(crate) fn is(&self, address: &Address, protocol: Protocol) -> bool {
+        self.address == *address && self.protocol == protocol
+    }
+
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.load(Relaxed)
+    }
+
+    pub(crate) fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Relaxed);
+    }
+
+    pub(crate) fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.cluster.upgrade()
+    }
+
+    pub(crate) fn lane(&self, worker: usize) -> &Lane {
+        &self.lanes[worker % self.lanes.len()]
+    }
+
+    /// The address to connect to now: each in turn, if the name has several and one fails.
+    #[must_use]
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        let addresses = self.addresses.load();
+        addresses.get(self.next_address.load(Relaxed) % addresses.len().max(1)).copied()
+    }
+
+    /// The name has these addresses now.
+    pub(crate) fn resolved(&self, addresses: Vec<SocketAddr>) {
+        if **self.addresses.load() != addresses {
+            self.addresses.store(Arc::new(addresses));
+        }
+        if self.health.withdraw(Cause::Unresolved) {
+            self.health_changed();
+        }
+    }
+
+    /// The name has no address. Those known before go on being used.
+    pub(crate) fn unresolved(&self, why: &str) {
+        if self.addresses.load().is_empty() {
+            let reason = format!("cannot resolve {}: {why}", self.address.host());
+            if self.health.state(Cause::Unresolved, reason) {
+                self.health_changed();
+            }
+        }
+    }
+
+    pub(crate) fn recoveries(&self) -> u64 {
+        self.recoveries.load(Acquire)
+    }
+
+    /// Nothing takes connections there. Unusable until a probe says otherwise, unless connections that work
+    /// prove the contrary.
+    pub(crate) fn unreachable(self: &Arc<Self>, worker: usize, why: &str) {
+        self.next_address.fetch_add(1, Relaxed);
+        self.disturbed.notify_one();
+        if self.connections.load(Relaxed) > 0 || self.is_retired() {
+            return;
+        }
+        if self.health.state(Cause::Unreachable, format!("cannot connect: {why}")) {
+            tracing::warn!(endpoint = %self.name, why, "an endpoint cannot be reached");
+            self.health_changed();
+        }
+        if self.claim_probe() {
+            probe::start(self, worker);
+        }
+    }
+
+    /// A probe failed too.
+    pub(crate) fn still_unreachable(&self, why: &str) {
+        self.next_address.fetch_add(1, Relaxed);
+        self.disturbed.notify_one();
+        if self.is_unreachable() {
+            self.health.state(Cause::Unreachable, format!("cannot connect: {why}"));
+        }
+    }
+
+    pub(crate) fn is_unreachable(&self) -> bool {
+        !self.is_retired() && self.health.has(Cause::Unreachable)
+    }
+
+    /// True for the one who has to run the probe.
+    pub(crate) fn claim_probe(&self) -> bool {
+        !self.probed.swap(true, AcqRel)
+    }
+
+    pub(crate) fn probe_ended(&self) {
+        self.probed.store(false, Release);
+    }
+
+    /// A connection was made.
+    pub(crate) fn reachable(&self) {
+        if self.health.withdraw(Cause::Unreachable) {
+            tracing::info!(endpoint = %self.name, "an endpoint can be reached again");
+            self.load.forget();
+            self.recoveries.fetch_add(1, Release);
+            self.health_changed();
+        }
+    }
+
+    /// No calls from now on; connections close when theirs have ended.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Release);
+        self.disturbed.notify_one();
+        for lane in &self.lanes {
+            lane.close();
+        }
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Acquire)
+    }
+
+    pub(crate) fn latency(&self, now: Instant) -> Duration {
+        self.load.latency(now)
+    }
+
+    fn health_changed(&self) {
+        if let Some(cluster) = self.cluster() {
+            cluster.reselect();
+        }
+    }
+}

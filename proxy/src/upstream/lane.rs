@@ -1,0 +1,226 @@
+//! One worker's connections to one endpoint: opened on demand, one attempt shared by all who wait for it,
+//! a further one when the peer allows no more streams on those that are there.
+//!
+//! The lock is held for a few instructions and taken by this worker alone, but for reloads and probes.
+//! Refused: a second attempt at once after one failed, unless the endpoint has been reached since.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use parking_lot::Mutex;
+use resilience::backoff::Waits;
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::cluster::Reservation;
+use super::connection::{self, Connection, Opened};
+use super::endpoint::Endpoint;
+use super::probe;
+
+/// The connections, and news of them.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Lane {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connections: SmallVec<[Arc<Connection>; 2]>,
+    connecting: bool,
+    /// Attempts that have ended.
+    attempts: u64,
+    failure: Option<Failure>,
+    closed: bool,
+}
+
+/// The latest attempt failed.
+#[derive(Debug)]
+struct Failure {
+    attempt: u64,
+    why: Arc<str>,
+    again_from: Instant,
+    recoveries: u64,
+    waits: Waits,
+}
+
+/// A stream on a connection, given back on drop.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    connection: Arc<Connection>,
+    endpoint: Arc<Endpoint>,
+    worker: usize,
+}
+
+enum Found {
+    Slot(Slot),
+    /// Wait for an attempt that ends after this many others, or for a stream.
+    Wait(u64),
+    Failed(Arc<str>),
+}
+
+/// A stream to `endpoint` for a call of this worker.
+///
+/// # Errors
+/// With the reason why there is no connection.
+pub(crate) async fn checkout(endpoint: &Arc<Endpoint>, worker: usize) -> Result<Slot, Arc<str>> {
+    let lane = endpoint.lane(worker);
+    let mut since = match lane.find(endpoint, worker, None) {
+        Found::Slot(slot) => return Ok(slot),
+        Found::Failed(why) => return Err(why),
+        Found::Wait(attempts) => attempts,
+    };
+    loop {
+        let mut changed = pin!(lane.changed.notified());
+        changed.as_mut().enable();
+        match lane.find(endpoint, worker, Some(since)) {
+            Found::Slot(slot) => return Ok(slot),
+            Found::Failed(why) => return Err(why),
+            Found::Wait(attempts) => since = attempts.max(since),
+        }
+        changed.await;
+    }
+}
+
+// === impl Lane ===
+
+impl Lane {
+    /// A stream, or what to wait for. `since`: the caller has waited for attempts after that one.
+    fn find(&self, endpoint: &Arc<Endpoint>, worker: usize, since: Option<u64>) -> Found {
+        let mut state = self.state.lock();
+        if let Some(connection) = state.connections.iter().find(|connection| connection.try_take_stream()) {
+            let connection = Arc::clone(connection);
+            return Found::Slot(Slot { connection, endpoint: Arc::clone(endpoint), worker });
+        }
+        if state.closed {
+            return Found::Failed("the endpoint was removed".into());
+        }
+        if state.connecting {
+            return Found::Wait(state.attempts);
+        }
+        let full = !state.connections.is_empty();
+        if let Some(failure) = &state.failure {
+            let waited_for_it = since.is_some_and(|since| failure.attempt > since);
+            let too_soon = Instant::now() < failure.again_from && failure.recoveries == endpoint.recoveries();
+            if !full && (waited_for_it || too_soon) {
+                return Found::Failed(Arc::clone(&failure.why));
+            }
+            if too_soon {
+                return Found::Wait(state.attempts);
+            }
+        }
+        match start_attempt(endpoint, worker) {
+            Ok(()) => state.connecting = true,
+            Err(_) if full => {}
+            Err(why) => return Found::Failed(why),
+        }
+        Found::Wait(state.attempts)
+    }
+
+    /// A connection is there, by an attempt of this lane or by a probe.
+    pub(crate) fn opened(&self, endpoint: &Arc<Endpoint>, worker: usize, opened: Opened, reserved: Reservation) {
+        let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
+        endpoint.connections.fetch_add(1, Relaxed);
+        let (gone, connection) = (Arc::clone(endpoint), Arc::downgrade(&opened.connection));
+        let connection = opened.run(move || {
+            drop(reserved);
+            gone.connections.fetch_sub(1, Relaxed);
+            gone.lane(worker).remove(connection.as_ptr());
+        });
+        state.connections.push(connection);
+        state.failure = None;
+        drop(state);
+        endpoint.reachable();
+        self.changed.notify_waiters();
+    }
+
+    /// No connection any more; calls on them finish.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let connections = std::mem::take(&mut state.connections);
+        drop(state);
+        drop(connections);
+        self.changed.notify_waiters();
+    }
+
+    /// Open connections and the streams on them.
+    pub(crate) fn usage(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.connections.len(), state.connections.iter().map(|connection| connection.streams()).sum())
+    }
+
+    fn remove(&self, gone: *const Connection) {
+        let mut state = self.state.lock();
+        state.connections.retain(|connection| !std::ptr::eq(Arc::as_ptr(connection), gone));
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    fn attempt_ended(&self, failure: Option<(Arc<str>, u64)>) {
+        let mut state = self.state.lock();
+        state.connecting = false;
+        state.attempts += 1;
+        let earlier = state.failure.take();
+        if let Some((why, recoveries)) = failure {
+            let mut waits = earlier.map_or_else(probe::waits, |failure| failure.waits);
+            let again_from = Instant::now() + waits.after_failure();
+            state.failure = Some(Failure { attempt: state.attempts, why, again_from, recoveries, waits });
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+}
+
+/// Starts an attempt on this worker's runtime. It goes on if the caller gives up: others wait for it too.
+fn start_attempt(endpoint: &Arc<Endpoint>, worker: usize) -> Result<(), Arc<str>> {
+    let cluster = endpoint.cluster().ok_or("the cluster was removed")?;
+    let address = endpoint.socket_addr().ok_or("the host name has no address")?;
+    let reserved = cluster.reserve_connection(endpoint).ok_or("the limit of connections is reached")?;
+    let endpoint = Arc::clone(endpoint);
+    tokio::spawn(async move {
+        let recoveries = endpoint.recoveries();
+        let lane = endpoint.lane(worker);
+        match connection::open(address, cluster.connect_timeout()).await {
+            Ok(opened) => {
+                lane.opened(&endpoint, worker, opened, reserved);
+                lane.attempt_ended(None);
+            }
+            Err(error) => {
+                drop(reserved);
+                let why: Arc<str> = error.to_string().into();
+                endpoint.unreachable(worker, &why);
+                lane.attempt_ended(Some((why, recoveries)));
+            }
+        }
+    });
+    Ok(())
+}
+
+// === impl Slot ===
+
+impl Slot {
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The connection takes no further calls; it closes when those on it have ended.
+    pub(crate) fn retire_connection(&self) {
+        self.connection.drain();
+        self.endpoint.lane(self.worker).remove(Arc::as_ptr(&self.connection));
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.connection.release_stream() {
+            self.endpoint.lane(self.worker).changed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Finding out when an unreachable endpoint can be reached again: attempts with jittered waits, so that it is
+//! neither hammered nor left alone for long once it is back. One probe per endpoint, on the runtime of the
+//! worker that found it unreachable, which keeps the connection that the probe made.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use mesh_config::model::Protocol;
+use resilience::backoff::{Backoff, Waits};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use super::connection;
+use super::endpoint::Endpoint;
+
+/// The first wait is at most this long.
+const BASE: Duration = Duration::from_millis(50);
+/// No wait is longer: a backend that is back has traffic within a second.
+const MAX: Duration = Duration::from_millis(800);
+
+/// The waits between attempts to connect.
+pub(crate) fn waits() -> Waits {
+    const BACKOFF: Backoff = match Backoff::new(BASE, MAX) {
+        Ok(backoff) => backoff,
+        Err(_) => panic!("a base above the maximum"),
+    };
+    BACKOFF.waits(fastrand::Rng::new())
+}
+
+/// Starts a probe; it ends when the endpoint is reachable, retired or gone.
+pub(crate) fn start(endpoint: &Arc<Endpoint>, worker: usize) {
+    let running = Running(Arc::downgrade(endpoint));
+    tokio::spawn(async move {
+        let mut waits = waits();
+        loop {
+            sleep(waits.after_failure()).await;
+            let Some(endpoint) = running.0.upgrade() else {
+                return;
+            };
+            if !endpoint.is_unreachable() {
+                endpoint.probe_ended();
+                // Somebody may have found it unreachable again before the line above.
+                if !endpoint.is_unreachable() || !endpoint.claim_probe() {
+                    return;
+                }
+            }
+            if let Err(why) = attempt(&endpoint, worker).await {
+                endpoint.still_unreachable(&why);
+            }
+        }
+    });
+}
+
+async fn attempt(endpoint: &Arc<Endpoint>, worker: usize) -> Result<(), String> {
+    let cluster = endpoint.cluster().ok_or("the cluster was removed")?;
+    let address = endpoint.socket_addr().ok_or("the host name has no address")?;
+    let limit = cluster.connect_timeout();
+    if endpoint.protocol() != Protocol::Grpc {
+        let connected = timeout(limit, TcpStream::connect(address)).await;
+        connected.map_err(|_| format!("no connection within {limit:?}"))?.map_err(|error| error.to_string())?;
+        endpoint.reachable();
+        return Ok(());
+    }
+    let reserved = cluster.reserve_connection(endpoint).ok_or("the limit of connections is reached")?;
+    match connection::open(address, limit).await {
+        Ok(opened) => {
+            endpoint.lane(worker).opened(endpoint, worker, opened, reserved);
+            Ok(())
+        }
+        Err(error) => {
+            Err(error.to_string())
+        }
+    }
+}
+
+/// Says that the probe is over, however it ended.
+struct Running(Weak<Endpoint>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(endpoint) = self.0.upgrade() {
+            endpoint.probe_ended();
+        }
+    }
+}
