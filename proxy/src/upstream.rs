@@ -66,7 +66,12 @@ impl Upstreams {
     /// looking up host names, runs on `runtime`.
     #[must_use]
     pub fn new(workers: usize, runtime: Handle) -> Self {
-        Self { clusters: ArcSwap::default(), applying: Mutex::new(()), workers: workers.max(1), runtime }
+        Self {
+            clusters: ArcSwap::default(),
+            applying: Mutex::new(()),
+            workers: workers.max(1),
+            runtime,
+        }
     }
 
     /// Makes the clusters be these. Clusters and endpoints that stay keep what they know; removed ones finish
@@ -81,7 +86,10 @@ impl Upstreams {
             cluster.apply(config, &self.runtime);
             after.insert(Arc::clone(cluster.name()), cluster);
         }
-        let removed: Vec<_> = before.iter().filter(|(name, _)| !after.contains_key(*name)).collect();
+        let removed: Vec<_> = before
+            .iter()
+            .filter(|(name, _)| !after.contains_key(*name))
+            .collect();
         self.clusters.store(Arc::new(after));
         for (_, cluster) in removed {
             cluster.retire();

@@ -52,7 +52,11 @@ impl Backoff {
     /// A series that starts at the base.
     #[must_use]
     pub fn waits(self, random: fastrand::Rng) -> Waits {
-        Waits { backoff: self, failures: 0, random }
+        Waits {
+            backoff: self,
+            failures: 0,
+            random,
+        }
     }
 
     /// The longest that the wait after `failures` earlier ones may be.
@@ -83,8 +87,14 @@ mod tests {
     #[test]
     fn bounds_that_make_no_backoff_are_refused() {
         let second = Duration::from_secs(1);
-        assert_eq!(Backoff::new(Duration::ZERO, second), Err(BackoffError::ZeroBase));
-        assert_eq!(Backoff::new(second, second / 2), Err(BackoffError::MaxBelowBase));
+        assert_eq!(
+            Backoff::new(Duration::ZERO, second),
+            Err(BackoffError::ZeroBase)
+        );
+        assert_eq!(
+            Backoff::new(second, second / 2),
+            Err(BackoffError::MaxBelowBase)
+        );
     }
 
     #[test]
@@ -94,7 +104,10 @@ mod tests {
         let mut waits = backoff.waits(fastrand::Rng::with_seed(7));
         let all: Vec<_> = (0..1000).map(|_| waits.after_failure()).collect();
         let below_half = all.iter().filter(|wait| **wait < second / 2).count();
-        assert!((450..550).contains(&below_half), "{below_half} of 1000 waits are in the lower half");
+        assert!(
+            (450..550).contains(&below_half),
+            "{below_half} of 1000 waits are in the lower half"
+        );
     }
 
     proptest! {

@@ -118,7 +118,9 @@ impl Limiter {
 
     fn permit(self: &Arc<Self>) -> Permit {
         self.out.fetch_add(1, Relaxed);
-        Permit { limiter: Arc::clone(self) }
+        Permit {
+            limiter: Arc::clone(self),
+        }
     }
 }
 
@@ -151,7 +153,10 @@ impl Drop for Permit {
 impl<'a> Place<'a> {
     fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
         let free = |now| if now < most { Some(now + 1) } else { None };
-        waiting.fetch_update(AcqRel, Acquire, free).ok().map(|_| Self(waiting))
+        waiting
+            .fetch_update(AcqRel, Acquire, free)
+            .ok()
+            .map(|_| Self(waiting))
     }
 }
 

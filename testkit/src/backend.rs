@@ -31,7 +31,16 @@ pub struct Seen {
 #[derive(Debug, Clone)]
 pub enum Answer {
     /// HTTP status, headers, chunks of body, trailers if any.
-    Http { status: u16, headers: Vec<(&'static str, String)>, chunks: Vec<Bytes>, trailers: Option<Vec<(&'static str, String)>> },
+    Http {
+        /// HTTP status.
+        status: u16,
+        /// Response headers.
+        headers: Vec<(&'static str, String)>,
+        /// The body, one DATA frame for each.
+        chunks: Vec<Bytes>,
+        /// What follows the body.
+        trailers: Option<Vec<(&'static str, String)>>,
+    },
     /// `RST_STREAM`.
     Reset(Reason),
     /// The headers and the first half of a message, then `RST_STREAM`.
@@ -81,7 +90,12 @@ impl Answer {
     /// gRPC headers, these chunks of body, these trailers.
     #[must_use]
     pub fn chunks(chunks: Vec<Bytes>, trailers: &[(&'static str, &str)]) -> Self {
-        Self::Http { status: 200, headers: vec![("content-type", "application/grpc".to_owned())], chunks, trailers: Some(owned(trailers)) }
+        Self::Http {
+            status: 200,
+            headers: vec![("content-type", "application/grpc".to_owned())],
+            chunks,
+            trailers: Some(owned(trailers)),
+        }
     }
 
     /// A status without a message: everything in the headers.
@@ -89,14 +103,24 @@ impl Answer {
     pub fn trailers_only(entries: &[(&'static str, &str)]) -> Self {
         let mut headers = vec![("content-type", "application/grpc".to_owned())];
         headers.extend(owned(entries));
-        Self::Http { status: 200, headers, chunks: Vec::new(), trailers: None }
+        Self::Http {
+            status: 200,
+            headers,
+            chunks: Vec::new(),
+            trailers: None,
+        }
     }
 
     /// Plain HTTP.
     #[must_use]
     pub fn http(status: u16, content_type: &str, body: &'static str) -> Self {
         let headers = vec![("content-type", content_type.to_owned())];
-        Self::Http { status, headers, chunks: vec![Bytes::from_static(body.as_bytes())], trailers: None }
+        Self::Http {
+            status,
+            headers,
+            chunks: vec![Bytes::from_static(body.as_bytes())],
+            trailers: None,
+        }
     }
 
     /// This answer, later.
@@ -117,7 +141,10 @@ pub fn framed(message: &[u8]) -> Bytes {
 }
 
 fn owned(entries: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
-    entries.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
+    entries
+        .iter()
+        .map(|(name, value)| (*name, (*value).to_owned()))
+        .collect()
 }
 
 // === impl Backend ===
@@ -135,11 +162,20 @@ impl Backend {
     ///
     /// # Panics
     /// If no port is free.
-    pub async fn start_with(settings: Settings, script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+    pub async fn start_with(
+        settings: Settings,
+        script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = TcpListener::bind(any).await.expect("a free port");
         let address = listener.local_addr().expect("a bound address");
-        let mut backend = Self { address, script: Arc::new(script), counts: Arc::default(), settings, running: None };
+        let mut backend = Self {
+            address,
+            script: Arc::new(script),
+            counts: Arc::default(),
+            settings,
+            running: None,
+        };
         backend.serve(listener);
         backend
     }
@@ -196,17 +232,28 @@ impl Backend {
     /// If somebody has taken the port.
     pub async fn restart(&mut self) {
         self.stop().await;
-        let listener = TcpListener::bind(self.address).await.expect("the same port again");
+        let listener = TcpListener::bind(self.address)
+            .await
+            .expect("the same port again");
         self.serve(listener);
     }
 
     fn serve(&mut self, listener: TcpListener) {
-        let (script, counts, settings) = (Arc::clone(&self.script), Arc::clone(&self.counts), self.settings);
+        let (script, counts, settings) = (
+            Arc::clone(&self.script),
+            Arc::clone(&self.counts),
+            self.settings,
+        );
         self.running = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 counts.connections.fetch_add(1, SeqCst);
-                connections.spawn(connection(stream, Arc::clone(&script), Arc::clone(&counts), settings));
+                connections.spawn(connection(
+                    stream,
+                    Arc::clone(&script),
+                    Arc::clone(&counts),
+                    settings,
+                ));
                 while connections.try_join_next().is_some() {}
             }
         }));
@@ -221,10 +268,17 @@ impl Drop for Backend {
     }
 }
 
-async fn connection(stream: TcpStream, script: Arc<Script>, counts: Arc<Counts>, settings: Settings) {
+async fn connection(
+    stream: TcpStream,
+    script: Arc<Script>,
+    counts: Arc<Counts>,
+    settings: Settings,
+) {
     let _ = stream.set_nodelay(true);
     let mut builder = h2::server::Builder::new();
-    builder.initial_window_size(1 << 20).initial_connection_window_size(16 << 20);
+    builder
+        .initial_window_size(1 << 20)
+        .initial_connection_window_size(16 << 20);
     if let Some(most) = settings.max_streams {
         builder.max_concurrent_streams(most);
     }
@@ -233,12 +287,22 @@ async fn connection(stream: TcpStream, script: Arc<Script>, counts: Arc<Counts>,
     };
     let mut calls = JoinSet::new();
     while let Some(Ok((request, respond))) = connection.accept().await {
-        calls.spawn(serve_call(request, respond, Arc::clone(&script), Arc::clone(&counts)));
+        calls.spawn(serve_call(
+            request,
+            respond,
+            Arc::clone(&script),
+            Arc::clone(&counts),
+        ));
         while calls.try_join_next().is_some() {}
     }
 }
 
-async fn serve_call(request: Request<RecvStream>, respond: SendResponse<Bytes>, script: Arc<Script>, counts: Arc<Counts>) {
+async fn serve_call(
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    script: Arc<Script>,
+    counts: Arc<Counts>,
+) {
     let _under_way = UnderWay::new(&counts);
     let number = counts.calls.fetch_add(1, SeqCst);
     let (head, mut body) = request.into_parts();
@@ -247,7 +311,12 @@ async fn serve_call(request: Request<RecvStream>, respond: SendResponse<Bytes>, 
         let _ = body.flow_control().release_capacity(chunk.len());
         bytes.extend_from_slice(&chunk);
     }
-    let seen = Seen { number, path: head.uri.path().to_owned(), headers: head.headers, body: bytes.freeze() };
+    let seen = Seen {
+        number,
+        path: head.uri.path().to_owned(),
+        headers: head.headers,
+        body: bytes.freeze(),
+    };
     if answer(script(&seen), respond).await.is_none() {
         counts.cancelled.fetch_add(1, SeqCst);
     }
@@ -262,7 +331,12 @@ async fn answer(mut answer: Answer, mut respond: SendResponse<Bytes>) -> Option<
         }
     }
     match answer {
-        Answer::Http { status, headers, chunks, trailers } => {
+        Answer::Http {
+            status,
+            headers,
+            chunks,
+            trailers,
+        } => {
             let mut response = Response::new(());
             *response.status_mut() = http::StatusCode::from_u16(status).ok()?;
             *response.headers_mut() = header_map(headers);
@@ -270,7 +344,9 @@ async fn answer(mut answer: Answer, mut respond: SendResponse<Bytes>) -> Option<
             let mut stream = respond.send_response(response, ends).ok()?;
             let last = chunks.len();
             for (index, chunk) in chunks.into_iter().enumerate() {
-                stream.send_data(chunk, index + 1 == last && trailers.is_none()).ok()?;
+                stream
+                    .send_data(chunk, index + 1 == last && trailers.is_none())
+                    .ok()?;
                 // So that each chunk is a frame of its own, written before the next one.
                 tokio::task::yield_now().await;
             }
@@ -281,9 +357,13 @@ async fn answer(mut answer: Answer, mut respond: SendResponse<Bytes>) -> Option<
         Answer::Reset(reason) => respond.send_reset(reason),
         Answer::ResetMidway(reason) => {
             let mut response = Response::new(());
-            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+            response
+                .headers_mut()
+                .insert("content-type", HeaderValue::from_static("application/grpc"));
             let mut stream = respond.send_response(response, false).ok()?;
-            stream.send_data(Bytes::from_static(&[0, 0, 0, 0, 9, 1]), false).ok()?;
+            stream
+                .send_data(Bytes::from_static(&[0, 0, 0, 0, 9, 1]), false)
+                .ok()?;
             tokio::time::sleep(Duration::from_millis(20)).await;
             stream.send_reset(reason);
         }
@@ -298,7 +378,12 @@ async fn answer(mut answer: Answer, mut respond: SendResponse<Bytes>) -> Option<
 fn header_map(entries: Vec<(&'static str, String)>) -> HeaderMap {
     entries
         .into_iter()
-        .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?)))
+        .filter_map(|(name, value)| {
+            Some((
+                HeaderName::from_static(name),
+                HeaderValue::from_str(&value).ok()?,
+            ))
+        })
         .collect()
 }
 

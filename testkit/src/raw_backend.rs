@@ -56,7 +56,12 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// A GOAWAY frame that covers streams up to `last`.
 #[must_use]
 pub fn goaway(last: u32, reason: u32) -> Vec<u8> {
-    frame(7, 0, 0, &[last.to_be_bytes(), reason.to_be_bytes()].concat())
+    frame(
+        7,
+        0,
+        0,
+        &[last.to_be_bytes(), reason.to_be_bytes()].concat(),
+    )
 }
 
 // === impl RawBackend ===
@@ -80,7 +85,11 @@ impl RawBackend {
                 open.spawn(async move { serve(stream, number, &*script).await });
             }
         });
-        Self { address, connections, running }
+        Self {
+            address,
+            connections,
+            running,
+        }
     }
 
     /// Where it listens.
@@ -102,7 +111,11 @@ impl Drop for RawBackend {
     }
 }
 
-async fn serve(mut stream: TcpStream, connection: usize, script: &(dyn Fn(&Frame) -> Reaction + Send + Sync)) -> Option<()> {
+async fn serve(
+    mut stream: TcpStream,
+    connection: usize,
+    script: &(dyn Fn(&Frame) -> Reaction + Send + Sync),
+) -> Option<()> {
     let mut preface = [0; 24];
     stream.read_exact(&mut preface).await.ok()?;
     stream.write_all(&frame(4, 0, 0, &[])).await.ok()?;
@@ -112,7 +125,12 @@ async fn serve(mut stream: TcpStream, connection: usize, script: &(dyn Fn(&Frame
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; usize::try_from(length).ok()?];
         stream.read_exact(&mut payload).await.ok()?;
-        let seen = Frame { connection, kind: head[3], flags: head[4], stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]) };
+        let seen = Frame {
+            connection,
+            kind: head[3],
+            flags: head[4],
+            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+        };
         let reaction = match (seen.kind, seen.flags & 1) {
             (4, 0) => Reaction::Write(frame(4, 1, 0, &[])),
             (6, 0) => Reaction::Write(frame(6, 1, 0, &payload)),

@@ -31,7 +31,14 @@ impl Attempt {
         deadline: Option<Instant>,
     ) -> Self {
         endpoint.load.start();
-        Self { cluster, endpoint, worker, started, deadline, ended: false }
+        Self {
+            cluster,
+            endpoint,
+            worker,
+            started,
+            deadline,
+            ended: false,
+        }
     }
 
     /// The endpoint that was picked.
@@ -62,7 +69,10 @@ impl Attempt {
         let load = &self.endpoint.load;
         match outcome {
             Outcome::Ok | Outcome::CallerError => load.answered(now, latency),
-            Outcome::BackendError | Outcome::Reset | Outcome::Malformed | Outcome::RefusedStream => load.failed(now, latency),
+            Outcome::BackendError
+            | Outcome::Reset
+            | Outcome::Malformed
+            | Outcome::RefusedStream => load.failed(now, latency),
             Outcome::Timeout | Outcome::Cancelled => load.at_least(now, latency),
             Outcome::Connect => {}
         }
@@ -73,8 +83,14 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.ended {
-            let late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            self.record(if late { Outcome::Timeout } else { Outcome::Cancelled });
+            let late = self
+                .deadline
+                .is_some_and(|deadline| Instant::now() >= deadline);
+            self.record(if late {
+                Outcome::Timeout
+            } else {
+                Outcome::Cancelled
+            });
         }
         self.endpoint.load.end();
     }

@@ -33,15 +33,25 @@ struct History {
 }
 
 /// Runs the call within its deadline.
-pub(crate) async fn run(cluster: &Arc<Cluster>, worker: usize, what: Call<'_>) -> Result<Reply, CallError> {
+pub(crate) async fn run(
+    cluster: &Arc<Cluster>,
+    worker: usize,
+    what: Call<'_>,
+) -> Result<Reply, CallError> {
     let deadline = what.deadline;
     if deadline <= Instant::now() {
         return Err(CallError::DeadlineExceeded);
     }
-    timeout_at(deadline, admitted(cluster, worker, what)).await.unwrap_or(Err(CallError::DeadlineExceeded))
+    timeout_at(deadline, admitted(cluster, worker, what))
+        .await
+        .unwrap_or(Err(CallError::DeadlineExceeded))
 }
 
-async fn admitted(cluster: &Arc<Cluster>, worker: usize, what: Call<'_>) -> Result<Reply, CallError> {
+async fn admitted(
+    cluster: &Arc<Cluster>,
+    worker: usize,
+    what: Call<'_>,
+) -> Result<Reply, CallError> {
     let _permit = cluster.admit(what.deadline).await?;
     let mut history = History::default();
     loop {
@@ -58,27 +68,51 @@ async fn admitted(cluster: &Arc<Cluster>, worker: usize, what: Call<'_>) -> Resu
     }
 }
 
-async fn try_once(endpoint: &Arc<Endpoint>, worker: usize, now: Instant, what: &Call<'_>) -> Result<Reply, TryError> {
+async fn try_once(
+    endpoint: &Arc<Endpoint>,
+    worker: usize,
+    now: Instant,
+    what: &Call<'_>,
+) -> Result<Reply, TryError> {
     let name = endpoint.name();
-    let slot = checkout(endpoint, worker)
-        .await
-        .map_err(|why| TryError::TurnedAway(CallError::Connect { endpoint: Arc::clone(name), why }))?;
+    let slot = checkout(endpoint, worker).await.map_err(|why| {
+        TryError::TurnedAway(CallError::Connect {
+            endpoint: Arc::clone(name),
+            why,
+        })
+    })?;
     let left = timeout::header_value(what.deadline.saturating_duration_since(now));
-    let request = what.method.request(endpoint.authority(), what.metadata, left);
-    call(&slot, name, request, what.message.clone(), what.max_response).await
+    let request = what
+        .method
+        .request(endpoint.authority(), what.metadata, left);
+    call(
+        &slot,
+        name,
+        request,
+        what.message.clone(),
+        what.max_response,
+    )
+    .await
 }
 
 fn outcome(result: &Result<Reply, TryError>) -> Outcome {
     match result {
         Ok(reply) => Outcome::of_reply(reply),
-        Err(TryError::NotSent(error) | TryError::TurnedAway(error) | TryError::Failed(error)) => Outcome::of_error(error),
+        Err(TryError::NotSent(error) | TryError::TurnedAway(error) | TryError::Failed(error)) => {
+            Outcome::of_error(error)
+        }
     }
 }
 
 // === impl History ===
 
 impl History {
-    fn next(&mut self, cluster: &Arc<Cluster>, worker: usize, deadline: Instant) -> Result<Attempt, CallError> {
+    fn next(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        worker: usize,
+        deadline: Instant,
+    ) -> Result<Attempt, CallError> {
         loop {
             let error = match cluster.start(worker, &self.tried, Some(deadline)) {
                 Ok(attempt) => return Ok(attempt),
@@ -90,7 +124,8 @@ impl History {
             }
             self.second_chances += 1;
             let again = std::mem::take(&mut self.may_be_asked_again);
-            self.tried.retain(|tried| !again.iter().any(|other| Arc::ptr_eq(other, tried)));
+            self.tried
+                .retain(|tried| !again.iter().any(|other| Arc::ptr_eq(other, tried)));
         }
     }
 

@@ -28,20 +28,35 @@ pub(crate) enum TryError {
 }
 
 /// Calls over the stream of `slot`. `message` has its prefix; a response message may have `limit` bytes.
-pub(crate) async fn call(slot: &Slot, endpoint: &str, request: Request<()>, message: Bytes, limit: usize) -> Result<Reply, TryError> {
+pub(crate) async fn call(
+    slot: &Slot,
+    endpoint: &str,
+    request: Request<()>,
+    message: Bytes,
+    limit: usize,
+) -> Result<Reply, TryError> {
     let connection = slot.connection();
     let written = connection.traffic().writes();
     let judge = |error: h2::Error| judge(slot, endpoint, written, &error);
-    let (response, mut stream) = connection.sender().send_request(request, false).map_err(|error| {
-        // The connection said no before anything was queued: out of stream ids, closing, or closed.
-        slot.retire_connection();
-        TryError::NotSent(CallError::Connect { endpoint: endpoint.into(), why: error.to_string().into() })
-    })?;
+    let (response, mut stream) =
+        connection
+            .sender()
+            .send_request(request, false)
+            .map_err(|error| {
+                // The connection said no before anything was queued: out of stream ids, closing, or closed.
+                slot.retire_connection();
+                TryError::NotSent(CallError::Connect {
+                    endpoint: endpoint.into(),
+                    why: error.to_string().into(),
+                })
+            })?;
     stream.send_data(message, true).map_err(judge)?;
-    receive(response, limit).await.map_err(|failure| match failure {
-        Failure::Transport(error) => judge(error),
-        Failure::Answer(error) => TryError::Failed(error),
-    })
+    receive(response, limit)
+        .await
+        .map_err(|failure| match failure {
+            Failure::Transport(error) => judge(error),
+            Failure::Answer(error) => TryError::Failed(error),
+        })
 }
 
 enum Failure {
@@ -53,7 +68,10 @@ async fn receive(response: ResponseFuture, limit: usize) -> Result<Reply, Failur
     let (head, mut body) = response.await?.into_parts();
     check_head(head.status, &head.headers)?;
     if body.is_end_stream() {
-        return Ok(without_message(Reply::new(http::HeaderMap::new(), head.headers)?)?);
+        return Ok(without_message(Reply::new(
+            http::HeaderMap::new(),
+            head.headers,
+        )?)?);
     }
     let message = read_message(&mut body, limit).await?;
     let trailers = body.trailers().await?.unwrap_or_default();
@@ -96,18 +114,29 @@ fn judge(slot: &Slot, endpoint: &str, written: u64, error: &h2::Error) -> TryErr
     if error.is_go_away() && error.is_remote() {
         // Streams that a GOAWAY covers go on; only the others are told of it.
         slot.retire_connection();
-        return TryError::NotSent(CallError::Refused { endpoint: endpoint.into() });
+        return TryError::NotSent(CallError::Refused {
+            endpoint: endpoint.into(),
+        });
     }
-    let reset = error.reason().filter(|_| error.is_reset() && error.is_remote());
+    let reset = error
+        .reason()
+        .filter(|_| error.is_reset() && error.is_remote());
     match reset {
-        Some(Reason::REFUSED_STREAM) => TryError::TurnedAway(CallError::Refused { endpoint: endpoint.into() }),
+        Some(Reason::REFUSED_STREAM) => TryError::TurnedAway(CallError::Refused {
+            endpoint: endpoint.into(),
+        }),
         Some(reason) => TryError::Failed(CallError::Reset(reason)),
-        None if error.is_reset() => TryError::Failed(CallError::Malformed("the stream breaks the rules of HTTP/2")),
+        None if error.is_reset() => TryError::Failed(CallError::Malformed(
+            "the stream breaks the rules of HTTP/2",
+        )),
         None => {
             slot.retire_connection();
             if slot.connection().traffic().writes() == written {
                 let why = error.to_string().into();
-                return TryError::NotSent(CallError::Connect { endpoint: endpoint.into(), why });
+                return TryError::NotSent(CallError::Connect {
+                    endpoint: endpoint.into(),
+                    why,
+                });
             }
             TryError::Failed(CallError::ConnectionLost(error.to_string().into()))
         }

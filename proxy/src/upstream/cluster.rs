@@ -64,7 +64,11 @@ pub(crate) struct Reservation {
 
 impl Cluster {
     pub(crate) fn new(config: &Arc<config::Cluster>, workers: usize) -> Arc<Self> {
-        let selection = Selection::new(&[], config.load_balancing.policy, config.limits.per_endpoint);
+        let selection = Selection::new(
+            &[],
+            config.load_balancing.policy,
+            config.limits.per_endpoint,
+        );
         Arc::new(Self {
             name: config.name.as_str().into(),
             config: ArcSwap::new(Arc::clone(config)),
@@ -88,7 +92,11 @@ impl Cluster {
     ///
     /// # Errors
     /// If no backend has answered by the rules of gRPC. A gRPC status is a reply.
-    pub async fn unary(self: &Arc<Self>, worker: usize, call: Call<'_>) -> Result<Reply, CallError> {
+    pub async fn unary(
+        self: &Arc<Self>,
+        worker: usize,
+        call: Call<'_>,
+    ) -> Result<Reply, CallError> {
         attempts::run(self, worker, call).await
     }
 
@@ -97,10 +105,13 @@ impl Cluster {
     /// # Errors
     /// `Overloaded` at once, or `DeadlineExceeded`.
     pub async fn admit(&self, deadline: Instant) -> Result<Permit, CallError> {
-        self.limiter.acquire(deadline).await.map_err(|refused| match refused {
-            Refused::Full => CallError::Overloaded,
-            Refused::TooLate => CallError::DeadlineExceeded,
-        })
+        self.limiter
+            .acquire(deadline)
+            .await
+            .map_err(|refused| match refused {
+                Refused::Full => CallError::Overloaded,
+                Refused::TooLate => CallError::DeadlineExceeded,
+            })
     }
 
     /// Picks an endpoint for a request that is passed through, but none of `tried`.
@@ -117,7 +128,10 @@ impl Cluster {
     /// Whether a request would find an endpoint now.
     #[must_use]
     pub fn has_usable(&self) -> bool {
-        self.members.lock().iter().any(|member| member.health.is_usable())
+        self.members
+            .lock()
+            .iter()
+            .any(|member| member.health.is_usable())
     }
 
     /// The configuration in force.
@@ -142,10 +156,21 @@ impl Cluster {
         self.members.lock().clone()
     }
 
-    pub(crate) fn start(self: &Arc<Self>, worker: usize, tried: &Tried, deadline: Option<Instant>) -> Result<Attempt, NoPick> {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        worker: usize,
+        tried: &Tried,
+        deadline: Option<Instant>,
+    ) -> Result<Attempt, NoPick> {
         let now = Instant::now();
         let endpoint = self.selection.load().pick(tried, &self.turns, now)?;
-        Ok(Attempt::start(Arc::clone(self), endpoint, worker, now, deadline))
+        Ok(Attempt::start(
+            Arc::clone(self),
+            endpoint,
+            worker,
+            now,
+            deadline,
+        ))
     }
 
     pub(crate) fn count(&self, worker: usize, outcome: Outcome) {
@@ -164,20 +189,37 @@ impl Cluster {
             .take(3)
             .map(|member| format!("{}: {}", member.name(), member.health.reasons().join(", ")))
             .collect();
-        let more = if members.len() > 3 { format!("; and {} more", members.len() - 3) } else { String::new() };
+        let more = if members.len() > 3 {
+            format!("; and {} more", members.len() - 3)
+        } else {
+            String::new()
+        };
         format!("{}{more}", reasons.join("; ")).into()
     }
 
     pub(crate) fn reserve_connection(&self, endpoint: &Arc<Endpoint>) -> Option<Reservation> {
         let limits = self.config.load().limits;
-        let most_of_endpoint = limits.per_endpoint.connections.map_or(usize::MAX, std::num::NonZeroUsize::get);
+        let most_of_endpoint = limits
+            .per_endpoint
+            .connections
+            .map_or(usize::MAX, std::num::NonZeroUsize::get);
         let below = |most: usize| move |now| if now < most { Some(now + 1) } else { None };
-        endpoint.reserved.fetch_update(AcqRel, Acquire, below(most_of_endpoint)).ok()?;
-        if self.connections.fetch_update(AcqRel, Acquire, below(limits.connections.get())).is_err() {
+        endpoint
+            .reserved
+            .fetch_update(AcqRel, Acquire, below(most_of_endpoint))
+            .ok()?;
+        if self
+            .connections
+            .fetch_update(AcqRel, Acquire, below(limits.connections.get()))
+            .is_err()
+        {
             endpoint.reserved.fetch_sub(1, AcqRel);
             return None;
         }
-        Some(Reservation { total: Arc::clone(&self.connections), endpoint: Arc::clone(endpoint) })
+        Some(Reservation {
+            total: Arc::clone(&self.connections),
+            endpoint: Arc::clone(endpoint),
+        })
     }
 
     /// Takes over a configuration; endpoints whose identity is unchanged stay.
@@ -188,7 +230,9 @@ impl Cluster {
         let mut members = self.members.lock();
         let mut before = std::mem::take(&mut *members);
         for target in wanted {
-            let known = before.iter().position(|endpoint| endpoint.is(&target.address, config.protocol));
+            let known = before
+                .iter()
+                .position(|endpoint| endpoint.is(&target.address, config.protocol));
             let endpoint = known.map_or_else(
                 || self.new_endpoint(target, config.protocol, runtime),
                 |index| before.swap_remove(index),
@@ -219,11 +263,20 @@ impl Cluster {
     /// With the lock of the members held, so that the latest state is published last.
     fn publish(&self, members: &[Arc<Endpoint>]) {
         let config = self.config.load();
-        let selection = Selection::new(members, config.load_balancing.policy, config.limits.per_endpoint);
+        let selection = Selection::new(
+            members,
+            config.load_balancing.policy,
+            config.limits.per_endpoint,
+        );
         self.selection.store(Arc::new(selection));
     }
 
-    fn new_endpoint(self: &Arc<Self>, target: &config::Endpoint, protocol: config::Protocol, runtime: &Handle) -> Arc<Endpoint> {
+    fn new_endpoint(
+        self: &Arc<Self>,
+        target: &config::Endpoint,
+        protocol: config::Protocol,
+        runtime: &Handle,
+    ) -> Arc<Endpoint> {
         let endpoint = Endpoint::new(self, &target.address, protocol, self.workers);
         if target.address.socket_addr().is_none() {
             resolve::keep_resolved(&endpoint, runtime);
@@ -233,7 +286,10 @@ impl Cluster {
 }
 
 fn bounds(limits: &config::Limits) -> Bounds {
-    Bounds { requests: limits.requests.get(), pending: limits.pending }
+    Bounds {
+        requests: limits.requests.get(),
+        pending: limits.pending,
+    }
 }
 
 // === impl Reservation ===

@@ -6,7 +6,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,7 +61,9 @@ pub(crate) enum ConnectError {
 
 /// Opens a connection within `limit`.
 pub(crate) async fn open(address: SocketAddr, limit: Duration) -> Result<Opened, ConnectError> {
-    timeout(limit, establish(address)).await.unwrap_or(Err(ConnectError::TimedOut(limit)))
+    timeout(limit, establish(address))
+        .await
+        .unwrap_or(Err(ConnectError::TimedOut(limit)))
 }
 
 async fn establish(address: SocketAddr) -> Result<Opened, ConnectError> {
@@ -89,7 +93,11 @@ async fn establish(address: SocketAddr) -> Result<Opened, ConnectError> {
         most_streams: AtomicUsize::new(most_streams),
         draining: AtomicBool::new(false),
     });
-    Ok(Opened { connection, driver, ping })
+    Ok(Opened {
+        connection,
+        driver,
+        ping,
+    })
 }
 
 fn closed_at_once() -> ConnectError {
@@ -101,7 +109,11 @@ fn closed_at_once() -> ConnectError {
 impl Opened {
     /// Runs the connection on this thread's runtime; `on_end` is called when it is gone, however it went.
     pub(crate) fn run(self, on_end: impl FnOnce() + Send + 'static) -> Arc<Connection> {
-        let Self { connection, driver, ping } = self;
+        let Self {
+            connection,
+            driver,
+            ping,
+        } = self;
         let ended = OnDrop(Some(on_end));
         let running = tokio::spawn(async move {
             let _ended = ended;
@@ -118,7 +130,11 @@ impl Opened {
 }
 
 /// Closes a connection whose peer does not answer; ends with the connection.
-async fn watch_over(mut ping: PingPong, connection: std::sync::Weak<Connection>, running: AbortHandle) {
+async fn watch_over(
+    mut ping: PingPong,
+    connection: std::sync::Weak<Connection>,
+    running: AbortHandle,
+) {
     let (mut seen, mut pings) = (0, 0);
     loop {
         sleep(SILENCE).await;
@@ -135,7 +151,11 @@ async fn watch_over(mut ping: PingPong, connection: std::sync::Weak<Connection>,
         }
         let traffic = Arc::clone(&connection.traffic);
         drop(connection);
-        if !matches!(timeout(PING_TIMEOUT, ping.ping(Ping::opaque())).await, Ok(Ok(_))) && traffic.reads() == seen {
+        if !matches!(
+            timeout(PING_TIMEOUT, ping.ping(Ping::opaque())).await,
+            Ok(Ok(_))
+        ) && traffic.reads() == seen
+        {
             tracing::info!("an upstream connection is silent and does not answer PING: closed");
             return running.abort();
         }
@@ -171,7 +191,8 @@ impl Connection {
         let was_full = self.streams.fetch_sub(1, AcqRel) >= self.most_streams.load(Relaxed);
         if was_full {
             // The peer may have changed its mind; asking costs a lock, so only when it matters.
-            self.most_streams.store(self.sender.current_max_send_streams(), Relaxed);
+            self.most_streams
+                .store(self.sender.current_max_send_streams(), Relaxed);
         }
         was_full
     }

@@ -82,12 +82,15 @@ impl Outcome {
 
     pub(crate) fn of_error(error: &CallError) -> Self {
         match error {
-            CallError::NoHealthyUpstream(_) | CallError::Overloaded | CallError::Connect { .. } => Self::Connect,
+            CallError::NoHealthyUpstream(_) | CallError::Overloaded | CallError::Connect { .. } => {
+                Self::Connect
+            }
             CallError::Refused { .. } => Self::RefusedStream,
             CallError::Reset(_) | CallError::ConnectionLost(_) => Self::Reset,
-            CallError::NotGrpc { .. } | CallError::NoStatus | CallError::Malformed(_) | CallError::TooLarge { .. } => {
-                Self::Malformed
-            }
+            CallError::NotGrpc { .. }
+            | CallError::NoStatus
+            | CallError::Malformed(_)
+            | CallError::TooLarge { .. } => Self::Malformed,
             CallError::DeadlineExceeded => Self::Timeout,
         }
     }
@@ -97,7 +100,9 @@ impl Outcome {
 
 impl Counters {
     pub(crate) fn new(workers: usize) -> Self {
-        Self { rows: (0..workers.max(1)).map(|_| Row::default()).collect() }
+        Self {
+            rows: (0..workers.max(1)).map(|_| Row::default()).collect(),
+        }
     }
 
     pub(crate) fn count(&self, worker: usize, outcome: Outcome) {
@@ -105,6 +110,9 @@ impl Counters {
     }
 
     pub(crate) fn sum(&self, outcome: Outcome) -> u64 {
-        self.rows.iter().map(|row| row.0[outcome as usize].load(Relaxed)).sum()
+        self.rows
+            .iter()
+            .map(|row| row.0[outcome as usize].load(Relaxed))
+            .sum()
     }
 }

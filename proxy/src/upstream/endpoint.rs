@@ -3,7 +3,10 @@
 //! flight finish on their connections, and these close behind them.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire,
+    Ordering::Relaxed, Ordering::Release,
+};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -48,12 +51,19 @@ pub struct Endpoint {
 // === impl Endpoint ===
 
 impl Endpoint {
-    pub(crate) fn new(cluster: &Arc<Cluster>, address: &Address, protocol: Protocol, workers: usize) -> Arc<Self> {
+    pub(crate) fn new(
+        cluster: &Arc<Cluster>,
+        address: &Address,
+        protocol: Protocol,
+        workers: usize,
+    ) -> Arc<Self> {
         let name: Arc<str> = address.to_string().into();
         let literal = address.socket_addr();
         let endpoint = Arc::new(Self {
             // An address that the configuration took is an authority.
-            authority: name.parse().unwrap_or_else(|_| Authority::from_static("localhost")),
+            authority: name
+                .parse()
+                .unwrap_or_else(|_| Authority::from_static("localhost")),
             name,
             address: address.clone(),
             protocol,
@@ -72,7 +82,10 @@ impl Endpoint {
             cluster: Arc::downgrade(cluster),
         });
         if literal.is_none() {
-            endpoint.health.state(Cause::Unresolved, format!("{} has not been resolved yet", address.host()));
+            endpoint.health.state(
+                Cause::Unresolved,
+                format!("{} has not been resolved yet", address.host()),
+            );
         }
         endpoint
     }
@@ -119,7 +132,9 @@ impl Endpoint {
     #[must_use]
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         let addresses = self.addresses.load();
-        addresses.get(self.next_address.load(Relaxed) % addresses.len().max(1)).copied()
+        addresses
+            .get(self.next_address.load(Relaxed) % addresses.len().max(1))
+            .copied()
     }
 
     /// The name has these addresses now.
@@ -154,7 +169,10 @@ impl Endpoint {
         if self.connections.load(Relaxed) > 0 || self.is_retired() {
             return;
         }
-        if self.health.state(Cause::Unreachable, format!("cannot connect: {why}")) {
+        if self
+            .health
+            .state(Cause::Unreachable, format!("cannot connect: {why}"))
+        {
             tracing::warn!(endpoint = %self.name, why, "an endpoint cannot be reached");
             self.health_changed();
         }
@@ -168,7 +186,8 @@ impl Endpoint {
         self.next_address.fetch_add(1, Relaxed);
         self.disturbed.notify_one();
         if self.is_unreachable() {
-            self.health.state(Cause::Unreachable, format!("cannot connect: {why}"));
+            self.health
+                .state(Cause::Unreachable, format!("cannot connect: {why}"));
         }
     }
 

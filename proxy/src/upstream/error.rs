@@ -130,7 +130,10 @@ impl CallError {
     #[must_use]
     pub fn never_executed(&self) -> bool {
         match self {
-            Self::NoHealthyUpstream(_) | Self::Overloaded | Self::Connect { .. } | Self::Refused { .. } => true,
+            Self::NoHealthyUpstream(_)
+            | Self::Overloaded
+            | Self::Connect { .. }
+            | Self::Refused { .. } => true,
             Self::DeadlineExceeded
             | Self::Reset(_)
             | Self::ConnectionLost(_)
@@ -170,19 +173,46 @@ mod tests {
     #[test]
     fn http_statuses_map_as_the_grpc_documents_say() {
         let expected = [
-            (400, 13), (401, 16), (403, 7), (404, 12), (429, 14), (502, 14), (503, 14), (504, 14),
-            (200, 2), (301, 2), (418, 2), (500, 2),
+            (400, 13),
+            (401, 16),
+            (403, 7),
+            (404, 12),
+            (429, 14),
+            (502, 14),
+            (503, 14),
+            (504, 14),
+            (200, 2),
+            (301, 2),
+            (418, 2),
+            (500, 2),
         ];
         for (status, code) in expected {
-            let error = CallError::NotGrpc { status, content_type: String::new() };
+            let error = CallError::NotGrpc {
+                status,
+                content_type: String::new(),
+            };
             assert_eq!(error.grpc_code(), code, "HTTP {status}");
         }
     }
 
     #[test]
     fn resets_map_as_the_grpc_documents_say() {
-        for (reason, code) in [(0, 13), (1, 13), (2, 13), (7, 14), (8, 1), (11, 8), (12, 7), (13, 13), (99, 13)] {
-            assert_eq!(CallError::Reset(Reason::from(reason)).grpc_code(), code, "RST_STREAM {reason}");
+        for (reason, code) in [
+            (0, 13),
+            (1, 13),
+            (2, 13),
+            (7, 14),
+            (8, 1),
+            (11, 8),
+            (12, 7),
+            (13, 13),
+            (99, 13),
+        ] {
+            assert_eq!(
+                CallError::Reset(Reason::from(reason)).grpc_code(),
+                code,
+                "RST_STREAM {reason}"
+            );
         }
     }
 }

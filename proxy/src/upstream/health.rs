@@ -30,7 +30,11 @@ impl Health {
     }
 
     pub(crate) fn reasons(&self) -> Vec<String> {
-        self.reasons.lock().iter().map(|(_, reason)| reason.clone()).collect()
+        self.reasons
+            .lock()
+            .iter()
+            .map(|(_, reason)| reason.clone())
+            .collect()
     }
 
     pub(crate) fn has(&self, cause: Cause) -> bool {

@@ -91,9 +91,17 @@ impl Lane {
     /// A stream, or what to wait for. `since`: the caller has waited for attempts after that one.
     fn find(&self, endpoint: &Arc<Endpoint>, worker: usize, since: Option<u64>) -> Found {
         let mut state = self.state.lock();
-        if let Some(connection) = state.connections.iter().find(|connection| connection.try_take_stream()) {
+        if let Some(connection) = state
+            .connections
+            .iter()
+            .find(|connection| connection.try_take_stream())
+        {
             let connection = Arc::clone(connection);
-            return Found::Slot(Slot { connection, endpoint: Arc::clone(endpoint), worker });
+            return Found::Slot(Slot {
+                connection,
+                endpoint: Arc::clone(endpoint),
+                worker,
+            });
         }
         if state.closed {
             return Found::Failed("the endpoint was removed".into());
@@ -104,7 +112,8 @@ impl Lane {
         let full = !state.connections.is_empty();
         if let Some(failure) = &state.failure {
             let waited_for_it = since.is_some_and(|since| failure.attempt > since);
-            let too_soon = Instant::now() < failure.again_from && failure.recoveries == endpoint.recoveries();
+            let too_soon =
+                Instant::now() < failure.again_from && failure.recoveries == endpoint.recoveries();
             if !full && (waited_for_it || too_soon) {
                 return Found::Failed(Arc::clone(&failure.why));
             }
@@ -121,7 +130,13 @@ impl Lane {
     }
 
     /// A connection is there, by an attempt of this lane or by a probe.
-    pub(crate) fn opened(&self, endpoint: &Arc<Endpoint>, worker: usize, opened: Opened, reserved: Reservation) {
+    pub(crate) fn opened(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        worker: usize,
+        opened: Opened,
+        reserved: Reservation,
+    ) {
         let mut state = self.state.lock();
         if state.closed {
             return;
@@ -153,12 +168,21 @@ impl Lane {
     /// Open connections and the streams on them.
     pub(crate) fn usage(&self) -> (usize, usize) {
         let state = self.state.lock();
-        (state.connections.len(), state.connections.iter().map(|connection| connection.streams()).sum())
+        (
+            state.connections.len(),
+            state
+                .connections
+                .iter()
+                .map(|connection| connection.streams())
+                .sum(),
+        )
     }
 
     fn remove(&self, gone: *const Connection) {
         let mut state = self.state.lock();
-        state.connections.retain(|connection| !std::ptr::eq(Arc::as_ptr(connection), gone));
+        state
+            .connections
+            .retain(|connection| !std::ptr::eq(Arc::as_ptr(connection), gone));
         drop(state);
         self.changed.notify_waiters();
     }
@@ -171,7 +195,13 @@ impl Lane {
         if let Some((why, recoveries)) = failure {
             let mut waits = earlier.map_or_else(probe::waits, |failure| failure.waits);
             let again_from = Instant::now() + waits.after_failure();
-            state.failure = Some(Failure { attempt: state.attempts, why, again_from, recoveries, waits });
+            state.failure = Some(Failure {
+                attempt: state.attempts,
+                why,
+                again_from,
+                recoveries,
+                waits,
+            });
         }
         drop(state);
         self.changed.notify_waiters();
@@ -181,8 +211,12 @@ impl Lane {
 /// Starts an attempt on this worker's runtime. It goes on if the caller gives up: others wait for it too.
 fn start_attempt(endpoint: &Arc<Endpoint>, worker: usize) -> Result<(), Arc<str>> {
     let cluster = endpoint.cluster().ok_or("the cluster was removed")?;
-    let address = endpoint.socket_addr().ok_or("the host name has no address")?;
-    let reserved = cluster.reserve_connection(endpoint).ok_or("the limit of connections is reached")?;
+    let address = endpoint
+        .socket_addr()
+        .ok_or("the host name has no address")?;
+    let reserved = cluster
+        .reserve_connection(endpoint)
+        .ok_or("the limit of connections is reached")?;
     let endpoint = Arc::clone(endpoint);
     tokio::spawn(async move {
         let recoveries = endpoint.recoveries();
@@ -213,7 +247,9 @@ impl Slot {
     /// The connection takes no further calls; it closes when those on it have ended.
     pub(crate) fn retire_connection(&self) {
         self.connection.drain();
-        self.endpoint.lane(self.worker).remove(Arc::as_ptr(&self.connection));
+        self.endpoint
+            .lane(self.worker)
+            .remove(Arc::as_ptr(&self.connection));
     }
 }
 

@@ -57,7 +57,11 @@ impl Load {
     pub(crate) fn answered(&self, now: Instant, latency: Duration) {
         let (average, keep) = self.average_and_weight(now);
         let latency = nanos(latency);
-        let next = if latency >= average { latency } else { average * keep + latency * (1.0 - keep) };
+        let next = if latency >= average {
+            latency
+        } else {
+            average * keep + latency * (1.0 - keep)
+        };
         self.store(now, next);
     }
 
@@ -98,7 +102,9 @@ impl Load {
 
     fn average_and_weight(&self, now: Instant) -> (f64, f64) {
         let average = f64::from_bits(self.average.load(Relaxed));
-        let age = self.since_epoch(now).saturating_sub(self.observed.load(Relaxed));
+        let age = self
+            .since_epoch(now)
+            .saturating_sub(self.observed.load(Relaxed));
         (average, fade(age as f64 / MEMORY.as_nanos() as f64))
     }
 

@@ -31,7 +31,10 @@ enum State {
 
 impl Assembly {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, state: State::Empty }
+        Self {
+            limit,
+            state: State::Empty,
+        }
     }
 
     /// Takes the next chunk.
@@ -83,15 +86,26 @@ impl Assembly {
     fn announced(&self, bytes: &[u8]) -> Result<Option<usize>, CallError> {
         match bytes.first() {
             Some(0) | None => {}
-            Some(1) => return Err(CallError::Malformed("a compressed message, though compression was not negotiated")),
-            Some(_) => return Err(CallError::Malformed("a message flag that is neither 0 nor 1")),
+            Some(1) => {
+                return Err(CallError::Malformed(
+                    "a compressed message, though compression was not negotiated",
+                ));
+            }
+            Some(_) => {
+                return Err(CallError::Malformed(
+                    "a message flag that is neither 0 nor 1",
+                ));
+            }
         }
         let Some([_, length @ ..]) = bytes.first_chunk::<PREFIX>() else {
             return Ok(None);
         };
         let size = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
         if size > self.limit {
-            return Err(CallError::TooLarge { size, limit: self.limit });
+            return Err(CallError::TooLarge {
+                size,
+                limit: self.limit,
+            });
         }
         Ok(Some(size))
     }
@@ -135,18 +149,27 @@ mod tests {
             (&two[..], "more than one message"),
             (&framed(b"abc")[..7], "the message is cut short"),
             (&[0, 0][..], "the message is cut short"),
-            (&[1, 0, 0, 0, 0][..], "a compressed message, though compression was not negotiated"),
+            (
+                &[1, 0, 0, 0, 0][..],
+                "a compressed message, though compression was not negotiated",
+            ),
             (&[7][..], "a message flag that is neither 0 nor 1"),
         ] {
             let error = assemble(&[bytes], 9).unwrap_err();
-            assert!(matches!(error, CallError::Malformed(said) if said == why), "{bytes:?}: {error}");
+            assert!(
+                matches!(error, CallError::Malformed(said) if said == why),
+                "{bytes:?}: {error}"
+            );
         }
     }
 
     #[test]
     fn size_is_refused_before_it_arrives() {
         let error = assemble(&[&framed(&[0; 10])[..PREFIX]], 9).unwrap_err();
-        assert!(matches!(error, CallError::TooLarge { size: 10, limit: 9 }), "{error}");
+        assert!(
+            matches!(error, CallError::TooLarge { size: 10, limit: 9 }),
+            "{error}"
+        );
         assert!(assemble(&[&framed(&[0; 9])], 9).is_ok());
     }
 

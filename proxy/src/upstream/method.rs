@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("highpress/", env!("CARGO_PKG_VERSION")));
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("highpress/", env!("CARGO_PKG_VERSION")));
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// A method that can be called.
@@ -31,7 +32,10 @@ impl Method {
     /// If that cannot be a path.
     pub fn new(path: &str) -> Result<Self, MethodError> {
         let refused = || MethodError(path.to_owned());
-        let parts = path.strip_prefix('/').and_then(|rest| rest.split_once('/')).ok_or_else(refused)?;
+        let parts = path
+            .strip_prefix('/')
+            .and_then(|rest| rest.split_once('/'))
+            .ok_or_else(refused)?;
         let bad = |part: &str| part.is_empty() || part.contains(['/', '?', '#']);
         if bad(parts.0) || bad(parts.1) {
             return Err(refused());
@@ -40,7 +44,10 @@ impl Method {
         headers.insert(TE, TRAILERS);
         headers.insert(CONTENT_TYPE, GRPC);
         headers.insert(USER_AGENT, AGENT);
-        Ok(Self { path: path.parse().map_err(|_| refused())?, headers })
+        Ok(Self {
+            path: path.parse().map_err(|_| refused())?,
+            headers,
+        })
     }
 
     /// The path.
@@ -87,8 +94,15 @@ mod tests {
 
     #[test]
     fn only_paths_of_methods() {
-        assert_eq!(Method::new("/counter.CounterService/GetCounter").unwrap().path(), "/counter.CounterService/GetCounter");
-        for bad in ["", "/", "a/b", "/a", "/a/", "//b", "/a/b/c", "/a/b?c", "/a/b#c", "/a b/c"] {
+        assert_eq!(
+            Method::new("/counter.CounterService/GetCounter")
+                .unwrap()
+                .path(),
+            "/counter.CounterService/GetCounter"
+        );
+        for bad in [
+            "", "/", "a/b", "/a", "/a/", "//b", "/a/b/c", "/a/b?c", "/a/b#c", "/a b/c",
+        ] {
             assert!(Method::new(bad).is_err(), "{bad} was taken");
         }
     }
@@ -96,13 +110,19 @@ mod tests {
     #[test]
     fn a_request_has_what_grpc_asks_for() {
         let method = Method::new("/a.B/C").unwrap();
-        let metadata = [(HeaderName::from_static("x-request-id"), HeaderValue::from_static("7"))];
+        let metadata = [(
+            HeaderName::from_static("x-request-id"),
+            HeaderValue::from_static("7"),
+        )];
         let authority = Authority::from_static("backend:50051");
         let request = method.request(&authority, &metadata, HeaderValue::from_static("1S"));
         assert_eq!(request.uri(), "http://backend:50051/a.B/C");
-        for (name, value) in
-            [("te", "trailers"), ("content-type", "application/grpc"), ("grpc-timeout", "1S"), ("x-request-id", "7")]
-        {
+        for (name, value) in [
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            ("grpc-timeout", "1S"),
+            ("x-request-id", "7"),
+        ] {
             assert_eq!(request.headers()[name], value);
         }
     }

@@ -47,9 +47,16 @@ struct Alias {
 impl Picker {
     pub(crate) fn new(policy: BalancingPolicy, weights: &[u32]) -> Self {
         let alike = weights.windows(2).all(|pair| pair[0] == pair[1]);
-        let weights: Box<[f64]> = weights.iter().map(|weight| f64::from((*weight).max(1))).collect();
+        let weights: Box<[f64]> = weights
+            .iter()
+            .map(|weight| f64::from((*weight).max(1)))
+            .collect();
         let alias = (!alike).then(|| Alias::new(&weights));
-        Self { policy, weights, alias }
+        Self {
+            policy,
+            weights,
+            alias,
+        }
     }
 
     pub(crate) fn weight(&self, index: usize) -> f64 {
@@ -57,7 +64,12 @@ impl Picker {
     }
 
     /// The index of the endpoint for one request. `turn` counts the requests (for `round_robin`).
-    pub(crate) fn pick(&self, candidates: &impl Candidates, random: &mut fastrand::Rng, turn: impl FnMut() -> u64) -> Option<usize> {
+    pub(crate) fn pick(
+        &self,
+        candidates: &impl Candidates,
+        random: &mut fastrand::Rng,
+        turn: impl FnMut() -> u64,
+    ) -> Option<usize> {
         match self.policy {
             BalancingPolicy::RoundRobin => self.next_in_turn(candidates, random, turn),
             BalancingPolicy::Random => self.draw(candidates, random, None),
@@ -66,7 +78,11 @@ impl Picker {
         }
     }
 
-    fn better_of_two(&self, candidates: &impl Candidates, random: &mut fastrand::Rng) -> Option<usize> {
+    fn better_of_two(
+        &self,
+        candidates: &impl Candidates,
+        random: &mut fastrand::Rng,
+    ) -> Option<usize> {
         let first = self.draw(candidates, random, None)?;
         let Some(second) = self.draw(candidates, random, Some(first)) else {
             return Some(first);
@@ -75,12 +91,19 @@ impl Picker {
         Some(if clearly_better { second } else { first })
     }
 
-    fn least_request(&self, candidates: &impl Candidates, random: &mut fastrand::Rng) -> Option<usize> {
+    fn least_request(
+        &self,
+        candidates: &impl Candidates,
+        random: &mut fastrand::Rng,
+    ) -> Option<usize> {
         let load = |index: usize| candidates.in_flight(index) as f64 / self.weights[index];
         let mut best = self.draw(candidates, random, None)?;
         if self.weights.len() > FEW {
             for _ in 1..FEW {
-                best = self.draw(candidates, random, Some(best)).filter(|other| load(*other) < load(best)).unwrap_or(best);
+                best = self
+                    .draw(candidates, random, Some(best))
+                    .filter(|other| load(*other) < load(best))
+                    .unwrap_or(best);
             }
             return Some(best);
         }
@@ -94,7 +117,12 @@ impl Picker {
 
     /// Everyone gets its turns, spread out, without a schedule to keep: the static stride method of gRPC's
     /// weighted round robin. Round `n` skips an endpoint when its weight does not add up to one more turn.
-    fn next_in_turn(&self, candidates: &impl Candidates, random: &mut fastrand::Rng, mut turn: impl FnMut() -> u64) -> Option<usize> {
+    fn next_in_turn(
+        &self,
+        candidates: &impl Candidates,
+        random: &mut fastrand::Rng,
+        mut turn: impl FnMut() -> u64,
+    ) -> Option<usize> {
         let count = self.weights.len() as u64;
         if count == 0 {
             return None;
@@ -116,7 +144,12 @@ impl Picker {
     }
 
     /// One by weight, neither excluded nor `but`.
-    fn draw(&self, candidates: &impl Candidates, random: &mut fastrand::Rng, but: Option<usize>) -> Option<usize> {
+    fn draw(
+        &self,
+        candidates: &impl Candidates,
+        random: &mut fastrand::Rng,
+        but: Option<usize>,
+    ) -> Option<usize> {
         let count = self.weights.len();
         if count == 0 || (count == 1 && but.is_some()) {
             return None;
@@ -143,7 +176,8 @@ impl Alias {
         let mean = weights.iter().sum::<f64>() / weights.len() as f64;
         let mut share: Vec<f64> = weights.iter().map(|weight| weight / mean).collect();
         let mut columns: Vec<(f64, usize)> = (0..weights.len()).map(|index| (1.0, index)).collect();
-        let (mut small, mut large): (Vec<_>, Vec<_>) = (0..weights.len()).partition(|index| share[*index] < 1.0);
+        let (mut small, mut large): (Vec<_>, Vec<_>) =
+            (0..weights.len()).partition(|index| share[*index] < 1.0);
         while let (Some(short), Some(long)) = (small.pop(), large.last().copied()) {
             columns[short] = (share[short], long);
             share[long] -= 1.0 - share[short];
@@ -152,13 +186,19 @@ impl Alias {
                 small.push(long);
             }
         }
-        Self { columns: columns.into() }
+        Self {
+            columns: columns.into(),
+        }
     }
 
     fn draw(&self, random: &mut fastrand::Rng) -> usize {
         let index = random.usize(..self.columns.len());
         let (threshold, alias) = self.columns[index];
-        if random.f64() < threshold { index } else { alias }
+        if random.f64() < threshold {
+            index
+        } else {
+            alias
+        }
     }
 }
 

@@ -53,23 +53,29 @@ pub(crate) fn start(endpoint: &Arc<Endpoint>, worker: usize) {
 
 async fn attempt(endpoint: &Arc<Endpoint>, worker: usize) -> Result<(), String> {
     let cluster = endpoint.cluster().ok_or("the cluster was removed")?;
-    let address = endpoint.socket_addr().ok_or("the host name has no address")?;
+    let address = endpoint
+        .socket_addr()
+        .ok_or("the host name has no address")?;
     let limit = cluster.connect_timeout();
     if endpoint.protocol() != Protocol::Grpc {
         let connected = timeout(limit, TcpStream::connect(address)).await;
-        connected.map_err(|_| format!("no connection within {limit:?}"))?.map_err(|error| error.to_string())?;
+        connected
+            .map_err(|_| format!("no connection within {limit:?}"))?
+            .map_err(|error| error.to_string())?;
         endpoint.reachable();
         return Ok(());
     }
-    let reserved = cluster.reserve_connection(endpoint).ok_or("the limit of connections is reached")?;
+    let reserved = cluster
+        .reserve_connection(endpoint)
+        .ok_or("the limit of connections is reached")?;
     match connection::open(address, limit).await {
         Ok(opened) => {
-            endpoint.lane(worker).opened(endpoint, worker, opened, reserved);
+            endpoint
+                .lane(worker)
+                .opened(endpoint, worker, opened, reserved);
             Ok(())
         }
-        Err(error) => {
-            Err(error.to_string())
-        }
+        Err(error) => Err(error.to_string()),
     }
 }
 

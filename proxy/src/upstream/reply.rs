@@ -48,22 +48,43 @@ impl Reply {
         let status = trailers.get(&STATUS).ok_or(CallError::NoStatus)?;
         let code = parse_code(status.as_bytes());
         if code == code::OK {
-            return Ok(Self { headers, trailers, ..Self::default() });
+            return Ok(Self {
+                headers,
+                trailers,
+                ..Self::default()
+            });
         }
-        let message = trailers.get(&MESSAGE).map(|text| percent_decode(text.as_bytes())).unwrap_or_default();
-        let details = trailers.get(&DETAILS).and_then(|text| decode_binary(text.as_bytes()));
-        Ok(Self { code, message: message.into_owned(), details, headers, trailers, body: Bytes::new() })
+        let message = trailers
+            .get(&MESSAGE)
+            .map(|text| percent_decode(text.as_bytes()))
+            .unwrap_or_default();
+        let details = trailers
+            .get(&DETAILS)
+            .and_then(|text| decode_binary(text.as_bytes()));
+        Ok(Self {
+            code,
+            message: message.into_owned(),
+            details,
+            headers,
+            trailers,
+            body: Bytes::new(),
+        })
     }
 }
 
 /// Whether this answer carries gRPC at all. One with a status of its own does, whatever HTTP says.
 pub(crate) fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<(), CallError> {
-    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .map_or(&b""[..], |value| value.as_bytes());
     if headers.contains_key(STATUS) || (status == StatusCode::OK && is_grpc(content_type)) {
         return Ok(());
     }
     let content_type = String::from_utf8_lossy(content_type).into_owned();
-    Err(CallError::NotGrpc { status: status.as_u16(), content_type })
+    Err(CallError::NotGrpc {
+        status: status.as_u16(),
+        content_type,
+    })
 }
 
 fn is_grpc(content_type: &[u8]) -> bool {
@@ -91,7 +112,9 @@ fn percent_decode(text: &[u8]) -> Cow<'_, str> {
     let mut rest = text;
     while let Some((&first, after)) = rest.split_first() {
         match (first, after) {
-            (b'%', [high, low, tail @ ..]) if let (Some(high), Some(low)) = (hex(*high), hex(*low)) => {
+            (b'%', [high, low, tail @ ..])
+                if let (Some(high), Some(low)) = (hex(*high), hex(*low)) =>
+            {
                 decoded.push(high << 4 | low);
                 rest = tail;
             }
@@ -105,7 +128,9 @@ fn percent_decode(text: &[u8]) -> Cow<'_, str> {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
 }
 
 /// Base64, padded or not. Several values in one header line are a list: the first one counts.

@@ -43,8 +43,10 @@ async fn run(endpoint: Weak<Endpoint>) {
 async fn look_up(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, String> {
     let (host, port) = (endpoint.address().host(), endpoint.address().port());
     let found = timeout(LOOKUP_TIMEOUT, lookup_host((host, port))).await;
-    let mut addresses: Vec<_> =
-        found.map_err(|_| "the resolver does not answer".to_owned())?.map_err(|error| error.to_string())?.collect();
+    let mut addresses: Vec<_> = found
+        .map_err(|_| "the resolver does not answer".to_owned())?
+        .map_err(|error| error.to_string())?
+        .collect();
     // Resolvers rotate their answers; a stable order shows whether anything has changed.
     addresses.sort_unstable_by_key(|address| (address.is_ipv6(), *address));
     addresses.dedup();

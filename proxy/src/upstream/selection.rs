@@ -45,21 +45,53 @@ struct View<'a> {
 // === impl Selection ===
 
 impl Selection {
-    pub(crate) fn new(members: &[Arc<Endpoint>], policy: BalancingPolicy, limits: PerEndpointLimits) -> Self {
-        let endpoints: Vec<_> = members.iter().filter(|member| member.health.is_usable()).cloned().collect();
+    pub(crate) fn new(
+        members: &[Arc<Endpoint>],
+        policy: BalancingPolicy,
+        limits: PerEndpointLimits,
+    ) -> Self {
+        let endpoints: Vec<_> = members
+            .iter()
+            .filter(|member| member.health.is_usable())
+            .cloned()
+            .collect();
         let weights: Vec<_> = endpoints.iter().map(|endpoint| endpoint.weight()).collect();
-        let most_requests = limits.requests.map_or(usize::MAX, std::num::NonZeroUsize::get);
-        Self { endpoints, picker: Picker::new(policy, &weights), most_requests }
+        let most_requests = limits
+            .requests
+            .map_or(usize::MAX, std::num::NonZeroUsize::get);
+        Self {
+            endpoints,
+            picker: Picker::new(policy, &weights),
+            most_requests,
+        }
     }
 
-    pub(crate) fn pick(&self, tried: &Tried, turns: &Turns, now: Instant) -> Result<Arc<Endpoint>, NoPick> {
-        let view = View { selection: self, tried, now };
+    pub(crate) fn pick(
+        &self,
+        tried: &Tried,
+        turns: &Turns,
+        now: Instant,
+    ) -> Result<Arc<Endpoint>, NoPick> {
+        let view = View {
+            selection: self,
+            tried,
+            now,
+        };
         let turn = || turns.0.fetch_add(1, Relaxed);
         let picked = self.picker.pick(&view, &mut fastrand::Rng::new(), turn);
-        picked.map(|index| Arc::clone(&self.endpoints[index])).ok_or_else(|| {
-            let untried = self.endpoints.iter().any(|endpoint| !is_tried(tried, endpoint));
-            if untried { NoPick::AllFull } else { NoPick::NoneUsable }
-        })
+        picked
+            .map(|index| Arc::clone(&self.endpoints[index]))
+            .ok_or_else(|| {
+                let untried = self
+                    .endpoints
+                    .iter()
+                    .any(|endpoint| !is_tried(tried, endpoint));
+                if untried {
+                    NoPick::AllFull
+                } else {
+                    NoPick::NoneUsable
+                }
+            })
     }
 }
 
@@ -73,12 +105,15 @@ impl Candidates for View<'_> {
     }
 
     fn cost(&self, index: usize) -> f64 {
-        self.selection.endpoints[index].load.cost(self.now, self.selection.picker.weight(index))
+        self.selection.endpoints[index]
+            .load
+            .cost(self.now, self.selection.picker.weight(index))
     }
 
     fn excluded(&self, index: usize) -> bool {
         let endpoint = &self.selection.endpoints[index];
         is_tried(self.tried, endpoint)
-            || (self.selection.most_requests != usize::MAX && endpoint.load.in_flight() >= self.selection.most_requests)
+            || (self.selection.most_requests != usize::MAX
+                && endpoint.load.in_flight() >= self.selection.most_requests)
     }
 }

@@ -26,7 +26,8 @@ pub(crate) struct Text {
 
 /// What is left, as the header says it. Milliseconds and coarser: nobody's clock is finer than a network.
 pub(crate) fn header_value(left: Duration) -> HeaderValue {
-    let mut value = HeaderValue::from_bytes(text(left).as_bytes()).unwrap_or_else(|_| HeaderValue::from_static("0n"));
+    let mut value = HeaderValue::from_bytes(text(left).as_bytes())
+        .unwrap_or_else(|_| HeaderValue::from_static("0n"));
     // Never the same twice: it must not push useful entries out of the HPACK table.
     value.set_sensitive(true);
     value
@@ -41,7 +42,10 @@ fn text(left: Duration) -> Text {
         .unwrap_or((MOST, b'H'));
     let mut digits = itoa::Buffer::new();
     let digits = digits.format(value).as_bytes();
-    let mut text = Text { bytes: [0; 9], len: digits.len() + 1 };
+    let mut text = Text {
+        bytes: [0; 9],
+        len: digits.len() + 1,
+    };
     text.bytes[..digits.len()].copy_from_slice(digits);
     text.bytes[digits.len()] = unit;
     text
@@ -67,7 +71,10 @@ mod tests {
         let value: u128 = std::str::from_utf8(digits).unwrap().parse().unwrap();
         let (size, _) = UNITS.iter().find(|(_, letter)| *letter == unit[0]).unwrap();
         let nanos = value * size;
-        Duration::new(u64::try_from(nanos / 1_000_000_000).unwrap(), (nanos % 1_000_000_000) as u32)
+        Duration::new(
+            u64::try_from(nanos / 1_000_000_000).unwrap(),
+            (nanos % 1_000_000_000) as u32,
+        )
     }
 
     #[test]
@@ -82,7 +89,10 @@ mod tests {
             (Duration::from_secs(u64::from(u32::MAX) * 60), "71582788H"),
             (Duration::MAX, "99999999H"),
         ] {
-            assert_eq!(std::str::from_utf8(text(left).as_bytes()).unwrap(), expected);
+            assert_eq!(
+                std::str::from_utf8(text(left).as_bytes()).unwrap(),
+                expected
+            );
         }
     }
 

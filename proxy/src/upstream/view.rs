@@ -47,8 +47,16 @@ impl Cluster {
     pub fn view(&self) -> ClusterView {
         let now = Instant::now();
         let policy = self.config().load_balancing.policy.as_str();
-        let endpoints = self.members().iter().map(|endpoint| endpoint.view(now)).collect();
-        ClusterView { name: Arc::clone(self.name()), policy, endpoints }
+        let endpoints = self
+            .members()
+            .iter()
+            .map(|endpoint| endpoint.view(now))
+            .collect();
+        ClusterView {
+            name: Arc::clone(self.name()),
+            policy,
+            endpoints,
+        }
     }
 }
 

@@ -28,7 +28,10 @@ async fn waiting_ends_at_the_deadline() {
     let limiter = limiter(1, 1);
     let _held = limiter.acquire(soon()).await.unwrap();
     let start = Instant::now();
-    let refused = limiter.acquire(start + Duration::from_millis(300)).await.unwrap_err();
+    let refused = limiter
+        .acquire(start + Duration::from_millis(300))
+        .await
+        .unwrap_err();
     assert_eq!(refused, Refused::TooLate);
     assert_eq!(start.elapsed(), Duration::from_millis(300));
     assert_eq!(limiter.waiting(), 0);
@@ -79,14 +82,20 @@ async fn a_lower_bound_holds_once_permits_are_back() {
     for _ in 0..3 {
         held.push(limiter.acquire(soon()).await.unwrap());
     }
-    limiter.set(Bounds { requests: 1, pending: 0 });
+    limiter.set(Bounds {
+        requests: 1,
+        pending: 0,
+    });
     held.pop();
     held.pop();
     assert_eq!(limiter.acquire(soon()).await.unwrap_err(), Refused::Full);
     held.pop();
     let only = limiter.acquire(soon()).await.unwrap();
     assert_eq!(limiter.acquire(soon()).await.unwrap_err(), Refused::Full);
-    limiter.set(Bounds { requests: 2, pending: 0 });
+    limiter.set(Bounds {
+        requests: 2,
+        pending: 0,
+    });
     let _second = limiter.acquire(soon()).await.unwrap();
     assert_eq!(limiter.acquire(soon()).await.unwrap_err(), Refused::Full);
     drop(only);

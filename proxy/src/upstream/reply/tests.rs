@@ -14,14 +14,28 @@ fn map(entries: &[(&'static str, &str)]) -> HeaderMap {
 
 #[test]
 fn codes_are_small_decimal_numbers() {
-    for (text, code) in [("0", 0), ("5", 5), ("10", 10), ("16", 16), ("17", 2), ("", 2), ("-1", 2), ("00", 2), ("1x", 2)] {
+    for (text, code) in [
+        ("0", 0),
+        ("5", 5),
+        ("10", 10),
+        ("16", 16),
+        ("17", 2),
+        ("", 2),
+        ("-1", 2),
+        ("00", 2),
+        ("1x", 2),
+    ] {
         assert_eq!(parse_code(text.as_bytes()), code, "{text:?}");
     }
 }
 
 #[test]
 fn a_failure_comes_with_message_and_details() {
-    let trailers = map(&[("grpc-status", "5"), ("grpc-message", "no%20%C3%A4pple"), ("grpc-status-details-bin", "CAU")]);
+    let trailers = map(&[
+        ("grpc-status", "5"),
+        ("grpc-message", "no%20%C3%A4pple"),
+        ("grpc-status-details-bin", "CAU"),
+    ]);
     let reply = Reply::new(HeaderMap::new(), trailers).unwrap();
     assert_eq!((reply.code, reply.message.as_str()), (5, "no äpple"));
     assert_eq!(reply.details.as_deref(), Some(&[8u8, 5][..]));
@@ -43,20 +57,39 @@ fn details_may_be_padded_and_may_be_nonsense() {
 
 #[test]
 fn messages_are_decoded_leniently() {
-    for (text, decoded) in [("", ""), ("plain", "plain"), ("100%", "100%"), ("%4", "%4"), ("%zz%41", "%zzA"), ("%ff", "\u{fffd}")] {
+    for (text, decoded) in [
+        ("", ""),
+        ("plain", "plain"),
+        ("100%", "100%"),
+        ("%4", "%4"),
+        ("%zz%41", "%zzA"),
+        ("%ff", "\u{fffd}"),
+    ] {
         assert_eq!(percent_decode(text.as_bytes()), decoded);
     }
 }
 
 #[test]
 fn heads_that_are_not_grpc() {
-    for good in ["application/grpc", "application/grpc+proto", "application/grpc; charset=utf-8", "Application/GRPC"] {
+    for good in [
+        "application/grpc",
+        "application/grpc+proto",
+        "application/grpc; charset=utf-8",
+        "Application/GRPC",
+    ] {
         check_head(StatusCode::OK, &map(&[("content-type", good)])).unwrap();
     }
     for bad in ["", "text/html", "application/grpc-web", "application/json"] {
-        assert!(check_head(StatusCode::OK, &map(&[("content-type", bad)])).is_err(), "{bad} was taken");
+        assert!(
+            check_head(StatusCode::OK, &map(&[("content-type", bad)])).is_err(),
+            "{bad} was taken"
+        );
     }
-    let error = check_head(StatusCode::NOT_FOUND, &map(&[("content-type", "text/plain")])).unwrap_err();
+    let error = check_head(
+        StatusCode::NOT_FOUND,
+        &map(&[("content-type", "text/plain")]),
+    )
+    .unwrap_err();
     assert_eq!(error.grpc_code(), code::UNIMPLEMENTED);
     check_head(StatusCode::NOT_FOUND, &map(&[("grpc-status", "5")])).unwrap();
 }

@@ -1,0 +1,7 @@
+//! The upstream half against scripted backends, over real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod upstream {
+    mod calls;
+    mod support;
+}
