@@ -12,10 +12,12 @@
 
 pub mod backend;
 mod child;
+pub mod contract;
 pub mod echo;
 pub mod h2c;
 pub mod http1;
 pub mod json;
+pub mod mesh;
 pub mod metrics;
 pub mod program;
 pub mod prometheus;
