@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use prost_reflect::{DynamicMessage, MethodDescriptor, Value as Field};
+use prost_reflect::{DynamicMessage, MethodDescriptor, ReflectMessage, Value as Field};
 use serde_json::{Value, json};
 use testkit::contract::{Client, Expected, batch, get, health, increment, outage, paths};
 use testkit::echo::{Echo, Failure, Received};
@@ -25,8 +25,13 @@ impl Mesh {
     async fn start() -> Self {
         let counter = mesh::counter("memory").await;
         let analytics = Echo::with(proto::DESCRIPTOR_SET, rank).await;
-        let gateway = Gateway::start(&mesh::phase1(counter.address("grpc"), analytics.address)).await;
-        Self { counter, gateway, analytics }
+        let gateway =
+            Gateway::start(&mesh::phase1(counter.address("grpc"), analytics.address)).await;
+        Self {
+            counter,
+            gateway,
+            analytics,
+        }
     }
 
     fn http(&self) -> SocketAddr {
@@ -37,14 +42,31 @@ impl Mesh {
 /// Analytics that ranks one counter: the limit that it was asked for, under the type's name. A type that is a number is
 /// the code of the error to answer instead.
 fn rank(method: &MethodDescriptor, request: &Received) -> Result<DynamicMessage, Failure> {
-    let field = |name| request.message.get_field_by_name(name).unwrap().into_owned();
+    let field = |name| {
+        request
+            .message
+            .get_field_by_name(name)
+            .unwrap()
+            .into_owned()
+    };
     let text = |name| field(name).as_str().unwrap_or_default().to_owned();
     let kind = text("counter_type");
     if let Ok(code) = kind.parse() {
-        return Err(Failure { code, message: format!("code {code}"), details: None });
+        return Err(Failure {
+            code,
+            message: format!("code {code}"),
+            details: None,
+        });
     }
     let mut answer = DynamicMessage::new(method.output());
-    let ranked = answer.descriptor().get_field_by_name("counters").unwrap().kind().as_message().unwrap().clone();
+    let ranked = answer
+        .descriptor()
+        .get_field_by_name("counters")
+        .unwrap()
+        .kind()
+        .as_message()
+        .unwrap()
+        .clone();
     let mut row = DynamicMessage::new(ranked);
     row.set_field_by_name("rank", Field::I32(1));
     row.set_field_by_name("resource_id", Field::String("a".to_owned()));
@@ -95,15 +117,37 @@ async fn the_hot_list_is_asked_of_analytics() {
     let mut client = Client::new(mesh.http());
     let list = |period: &str, value: i64| {
         let row = json!({ "rank": 1, "resource_id": "a", "counter_type": "like", "value": value });
-        Expected::Data(json!({ "counter_type": "like", "period": period, "counters": [row], "total": 1 }))
+        Expected::Data(
+            json!({ "counter_type": "like", "period": period, "counters": [row], "total": 1 }),
+        )
     };
-    client.get("/api/v1/counter/hot/like?limit=1000&period=week", &list("week", 1000)).await;
-    client.get("/api/v1/counter/hot/like?period=all&limit=1&unknown=1", &list("all", 1)).await;
+    client
+        .get(
+            "/api/v1/counter/hot/like?limit=1000&period=week",
+            &list("week", 1000),
+        )
+        .await;
+    client
+        .get(
+            "/api/v1/counter/hot/like?period=all&limit=1&unknown=1",
+            &list("all", 1),
+        )
+        .await;
     for limit in ["abc", "1.5", "1e1", "99999999999"] {
-        client.get(&format!("/api/v1/counter/hot/like?limit={limit}"), &Expected::Invalid).await;
+        client
+            .get(
+                &format!("/api/v1/counter/hot/like?limit={limit}"),
+                &Expected::Invalid,
+            )
+            .await;
     }
     client.done();
-    let paths: Vec<String> = mesh.analytics.received().into_iter().map(|call| call.path).collect();
+    let paths: Vec<String> = mesh
+        .analytics
+        .received()
+        .into_iter()
+        .map(|call| call.path)
+        .collect();
     assert_eq!(paths, ["/analytics.AnalyticsService/GetTopCounters"; 2]);
 }
 
@@ -116,7 +160,14 @@ async fn grpc_errors_become_the_contracts_errors() {
         let answer = Http1::connect(mesh.http()).await.get(&path).await;
         match code {
             3 => client.get(&path, &Expected::Invalid).await,
-            4 | 8 | 14 => client.get(&path, &Expected::Error(503, "Analytics service unavailable")).await,
+            4 | 8 | 14 => {
+                client
+                    .get(
+                        &path,
+                        &Expected::Error(503, "Analytics service unavailable"),
+                    )
+                    .await
+            }
             _ if answer.status == 500 && answer.json()["status"] == "error" => {}
             _ => client.note(&path, "expected 500", &answer),
         }
@@ -131,9 +182,16 @@ async fn without_backends_there_is_503() {
     mesh.counter.kill().await;
     outage::counter(mesh.http()).await;
     let what = "the gateway to say that it is unhealthy";
-    eventually(what, Duration::from_secs(10), || outage::unhealthy(mesh.http())).await;
+    eventually(what, Duration::from_secs(10), || {
+        outage::unhealthy(mesh.http())
+    })
+    .await;
     let http = mesh.http();
-    let Mesh { gateway: _gateway, analytics, .. } = mesh;
+    let Mesh {
+        gateway: _gateway,
+        analytics,
+        ..
+    } = mesh;
     drop(analytics);
     outage::analytics(http).await;
 }
@@ -146,14 +204,28 @@ async fn a_backend_that_does_not_answer_is_503_in_time() {
     let started = tokio::time::Instant::now();
     let path = "/api/v1/counter/a/like";
     let mut client = Client::new(mesh.http());
-    client.get(path, &Expected::Error(503, "Counter service unavailable")).await;
+    client
+        .get(path, &Expected::Error(503, "Counter service unavailable"))
+        .await;
     client.done();
-    assert!(started.elapsed() < Duration::from_secs(5), "the route's timeout is 2s: {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "the route's timeout is 2s: {:?}",
+        started.elapsed()
+    );
     mesh.counter.thaw();
-    eventually("the counter to answer again", Duration::from_secs(10), || async {
-        let answer = Http1::connect(mesh.http()).await.get(path).await;
-        if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
-    })
+    eventually(
+        "the counter to answer again",
+        Duration::from_secs(10),
+        || async {
+            let answer = Http1::connect(mesh.http()).await.get(path).await;
+            if answer.status == 200 {
+                Ok(())
+            } else {
+                Err(answer.text())
+            }
+        },
+    )
     .await;
 }
 
@@ -163,13 +235,28 @@ async fn http2_clients_get_the_same_answers() {
     let client = H2c::connect(mesh.http()).await;
     let body = br#"{"resource_id":"h2","counter_type":"like","delta":3}"#;
     let headers = [("content-type", "application/json")];
-    let answer = client.request("POST", "/api/v1/counter/increment", &headers, body).await;
-    assert_eq!((answer.status, &answer.json()["data"]["current_value"]), (200, &json!(3)));
-    let answer = client.request("GET", "/api/v1/counter/h2/like", &[], b"").await;
-    assert_eq!((answer.status, &answer.json()["data"]["current_value"]), (200, &json!(3)));
+    let answer = client
+        .request("POST", "/api/v1/counter/increment", &headers, body)
+        .await;
+    assert_eq!(
+        (answer.status, &answer.json()["data"]["current_value"]),
+        (200, &json!(3))
+    );
+    let answer = client
+        .request("GET", "/api/v1/counter/h2/like", &[], b"")
+        .await;
+    assert_eq!(
+        (answer.status, &answer.json()["data"]["current_value"]),
+        (200, &json!(3))
+    );
     let answer = client.request("GET", "/nothing", &[], b"").await;
-    assert_eq!((answer.status, &answer.json()["error"]), (404, &json!("Not found")));
-    let answer = client.request("DELETE", "/api/v1/counter/batch", &[], b"").await;
+    assert_eq!(
+        (answer.status, &answer.json()["error"]),
+        (404, &json!("Not found"))
+    );
+    let answer = client
+        .request("DELETE", "/api/v1/counter/batch", &[], b"")
+        .await;
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
 }
 
@@ -186,20 +273,37 @@ async fn metrics_count_requests_by_pattern() {
     for id in 0..3 {
         client.get(&format!("/api/v1/counter/m{id}/like")).await;
     }
-    client.post_json("/api/v1/counter/increment", &json!({"resource_id": "m", "counter_type": "like"})).await;
-    client.post_json("/api/v1/counter/increment", &Value::Null).await;
+    client
+        .post_json(
+            "/api/v1/counter/increment",
+            &json!({"resource_id": "m", "counter_type": "like"}),
+        )
+        .await;
+    client
+        .post_json("/api/v1/counter/increment", &Value::Null)
+        .await;
 
     let metrics = Metrics::scrape(mesh.gateway.admin()).await;
     let requests = |method, endpoint, status| {
-        let labels = [("method", method), ("endpoint", endpoint), ("status_code", status)];
+        let labels = [
+            ("method", method),
+            ("endpoint", endpoint),
+            ("status_code", status),
+        ];
         metrics.counter_value("highgopress_http_requests_total", &labels)
     };
-    assert_eq!(requests("GET", "/api/v1/counter/{resource_id}/{counter_type}", "200"), 3);
+    assert_eq!(
+        requests("GET", "/api/v1/counter/{resource_id}/{counter_type}", "200"),
+        3
+    );
     assert_eq!(requests("POST", "/api/v1/counter/increment", "200"), 1);
     assert_eq!(requests("POST", "/api/v1/counter/increment", "400"), 1);
     let timed = metrics.counter_value("highgopress_http_request_duration_seconds_count", &[]);
     assert_eq!(timed, 5, "each request was timed");
 
     let metrics = Metrics::scrape(mesh.counter.address("admin")).await;
-    assert_eq!(metrics.counter_value("highgopress_grpc_requests_total", &[]), 4);
+    assert_eq!(
+        metrics.counter_value("highgopress_grpc_requests_total", &[]),
+        4
+    );
 }

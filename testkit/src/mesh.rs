@@ -10,7 +10,14 @@ use crate::program::{Program, Running};
 /// A counter service with a store, `memory`, `embedded:DIR` or `redis://...`.
 pub async fn counter(store: &str) -> Running {
     Program::new("highpress-counter")
-        .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", store])
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--store",
+            store,
+        ])
         .start()
         .await
 }
@@ -32,8 +39,13 @@ impl Gateway {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let config = dir.path().join("mesh.yaml");
         std::fs::write(&config, mesh_yaml).expect("the temporary directory takes a file");
-        let program = Program::new("highpress-proxy").args(["run", "--config"]).arg(config);
-        Self { program: program.dir(dir.path()).start().await, dir }
+        let program = Program::new("highpress-proxy")
+            .args(["run", "--config"])
+            .arg(config);
+        Self {
+            program: program.dir(dir.path()).start().await,
+            dir,
+        }
     }
 
     /// Where clients connect.
