@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use service_kit::metrics::GrpcMetrics;
 use service_kit::{Admin, Drain, Readiness, program, shutdown};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 
@@ -22,7 +23,10 @@ use crate::service::Counters;
 use crate::settings::{Settings, StoreChoice};
 use crate::status::{SERVICE, ServiceStatus, VERSION};
 use crate::store::embedded::{EmbeddedStore, Events};
-use crate::store::{MemoryStore, Store};
+use crate::store::{MemoryStore, RedisStore, Store};
+
+/// How long the ready line waits for the store.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The program's name.
 pub const PROGRAM: &str = "highpress-counter";
@@ -119,6 +123,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let drain = Drain::new();
     let serving = tokio::spawn(app.serve(listener, drain.clone(), settings.drain_timeout));
     drop(starting);
+    // A store that is there answers from the first call on; one that is away holds up nobody for long.
+    let _ = timeout(STORE_PATIENCE, readiness.ready()).await;
     program::ready(
         PROGRAM,
         &[("grpc", address), ("admin", admin.local_address())],
@@ -147,5 +153,10 @@ async fn open_store(settings: &Settings, readiness: &Readiness) -> anyhow::Resul
         StoreChoice::Embedded(directory) => {
             Arc::new(EmbeddedStore::open(directory, Events::Off, readiness.clone()).await?)
         }
+        StoreChoice::Redis(target) => Arc::new(RedisStore::start(
+            target.clone(),
+            settings.redis_timeout,
+            readiness.clone(),
+        )),
     })
 }

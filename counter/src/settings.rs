@@ -13,12 +13,16 @@ use clap::Parser;
 use service_kit::Mistakes;
 use service_kit::settings as kit;
 
+use crate::store::redis::Target;
+
 const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 50051);
 const DEFAULT_ADMIN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8081);
 const DEFAULT_STORE: &str = "data/counter";
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Below the deadlines that callers usually set, so that they hear why.
+const DEFAULT_REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 
 const AFTER_HELP: &str = "\
 Every flag is also an environment variable and a key of the YAML file: --drain-timeout, HIGHPRESS_DRAIN_TIMEOUT,
@@ -59,6 +63,9 @@ pub struct Arguments {
     /// Register in Consul: not in this version
     #[arg(long, value_name = "URL")]
     consul: Option<String>,
+    /// The longest that a command to Redis may take [default: 1s]
+    #[arg(long, value_name = "DURATION")]
+    redis_timeout: Option<String>,
     /// How long calls in flight may take to finish at the end [default: 20s]
     #[arg(long, value_name = "DURATION")]
     drain_timeout: Option<String>,
@@ -71,7 +78,7 @@ pub struct Arguments {
 }
 
 /// What the program runs with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Where to serve gRPC.
     pub listen: SocketAddr,
@@ -79,6 +86,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Where counts are kept.
     pub store: StoreChoice,
+    /// The longest that a command to Redis may take.
+    pub redis_timeout: Duration,
     /// How long calls in flight may take to finish.
     pub drain_timeout: Duration,
     /// Worker threads; as many as the process may run on if not given.
@@ -86,23 +95,26 @@ pub struct Settings {
 }
 
 /// Where counts are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum StoreChoice {
     /// In memory.
     Memory,
     /// In this directory.
     Embedded(PathBuf),
+    /// In this Redis.
+    Redis(Target),
 }
 
 impl FromStr for StoreChoice {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
             None if text == "memory" => Ok(Self::Memory),
-            Some(("embedded", "")) => Err("name a directory: embedded:DIR"),
+            Some(("embedded", "")) => Err("name a directory: embedded:DIR".to_owned()),
             Some(("embedded", directory)) => Ok(Self::Embedded(directory.into())),
-            _ => Err("not a store: use memory, embedded:DIR or redis://HOST:PORT"),
+            Some(("redis" | "rediss", _)) => text.parse().map(Self::Redis),
+            _ => Err("not a store: use memory, embedded:DIR or redis://HOST:PORT".to_owned()),
         }
     }
 }
@@ -128,6 +140,12 @@ impl Arguments {
                 DEFAULT_DRAIN_TIMEOUT,
                 kit::duration,
             ),
+            redis_timeout: kit.value_with(
+                "redis_timeout",
+                self.redis_timeout.as_deref(),
+                DEFAULT_REDIS_TIMEOUT,
+                positive_duration,
+            ),
             threads: kit.optional("threads", self.threads.as_deref()),
         };
         kit.value_with("events", self.events.as_deref(), (), events);
@@ -147,5 +165,12 @@ fn events(text: &str) -> Result<(), String> {
             Err("events to Kafka are not in this version; use none".to_owned())
         }
         _ => Err("not an event stream: use none".to_owned()),
+    }
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match kit::duration(text)? {
+        Duration::ZERO => Err("must be longer than nothing".to_owned()),
+        duration => Ok(duration),
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod embedded;
 pub mod memory;
+pub mod redis;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::id::CounterId;
 
 pub use self::embedded::EmbeddedStore;
 pub use self::memory::MemoryStore;
+pub use self::redis::RedisStore;
 
 /// What to add to which counter.
 #[derive(Debug, Clone)]

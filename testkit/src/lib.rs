@@ -22,9 +22,11 @@ pub mod metrics;
 pub mod program;
 pub mod prometheus;
 pub mod raw_backend;
+pub mod redis;
 pub mod wait;
 
 pub use http1::{Http1, Response};
 pub use metrics::Metrics;
 pub use program::{Program, Running};
+pub use redis::Redis;
 pub use wait::eventually;

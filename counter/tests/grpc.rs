@@ -1,0 +1,11 @@
+//! The program `highpress-counter` as a black box, over gRPC and its admin port, with each of its stores.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod grpc {
+    mod contract;
+    mod crash;
+    mod program;
+    mod redis_away;
+    mod setup;
+}
