@@ -5,14 +5,19 @@
 //! A [`Router`] finds what a host and a raw path stand for; a [`Transcoder`] compiles annotations and a [`Profile`] to [`Binding`]s,
 //! each of which is one way to call one method: route, encode the request, call, decode the response or write the error.
 
+mod base64;
 mod binding;
 mod checks;
 mod codec;
+mod decode;
 pub mod descriptor;
+mod encode;
 mod error;
 mod errors;
 #[cfg(test)]
 mod fixture;
+mod json;
+mod names;
 mod options;
 mod path;
 mod percent;
@@ -23,8 +28,11 @@ mod router;
 pub mod schema;
 mod shape;
 mod status;
+mod tables;
 mod template;
+mod time;
 mod transcoder;
+mod wire;
 
 pub use binding::Binding;
 pub use codec::Codec;
