@@ -93,6 +93,9 @@ impl<S: Source> Consumer<S> {
         waiting: &mut Option<ReadinessGuard>,
         unstored: &mut Unstored,
     ) -> SourceError {
+        if let Err(error) = self.adopt().await {
+            return error;
+        }
         if let Err(error) = self.source.start(&self.feed.state.positions()).await {
             return error;
         }
@@ -117,6 +120,22 @@ impl<S: Source> Consumer<S> {
         }
     }
 
+    /// Makes sure that the stored positions are of this source.
+    async fn adopt(&self) -> Result<(), SourceError> {
+        let (state, identity) = (self.feed.state.clone(), self.source.identity());
+        match blocking(move || state.adopt(&identity)).await {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                tracing::warn!(
+                    source = self.source.name(),
+                    "what was stored came from other events: counting these from their beginning"
+                );
+                Ok(())
+            }
+            Err(error) => Err(SourceError::Away(error.into())),
+        }
+    }
+
     fn apply(&self, batch: &Batch) {
         let applied = self.feed.state.apply(batch, unix_seconds());
         self.feed.metrics.applied(&applied);
@@ -132,7 +151,7 @@ impl<S: Source> Consumer<S> {
             .feed
             .readiness
             .guard(format!("events from {}: {error}", self.source.name()));
-        if matches!(error, SourceError::Gone { .. }) {
+        if matches!(error, SourceError::Foreign { .. }) {
             tracing::warn!(%error, "the stored state does not belong to this source: starting again from its beginning");
             let state = self.feed.state.clone();
             if let Err(error) = blocking(move || state.clear()).await {

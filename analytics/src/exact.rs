@@ -56,6 +56,16 @@ impl State for ExactState {
         self.memory.read().positions.clone()
     }
 
+    fn adopt(&self, source: &str) -> Result<bool, StateError> {
+        let known = self.memory.read().source.clone();
+        let other = known.is_some_and(|known| &*known != source);
+        if other {
+            self.clear()?;
+        }
+        self.memory.write().source = Some(source.into());
+        Ok(other)
+    }
+
     fn newest_ms(&self) -> i64 {
         self.memory.read().newest_ms
     }

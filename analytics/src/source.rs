@@ -1,7 +1,8 @@
 //! Where events come from.
 //!
 //! A source delivers each partition's events in order, from the positions that the state has stored; events that it
-//! delivers again are harmless, gaps are not. It is told what has been stored durably, so that it may forget it.
+//! delivers again are harmless, gaps are not. It is told what has been stored durably, so that it may forget it. One that no
+//! longer has the events that are wanted begins with the oldest that it has, and says so in the log.
 
 use std::error::Error;
 use std::fmt;
@@ -24,17 +25,17 @@ pub enum SourceError {
     /// It may work again later: the consumer says so in `/readyz` and tries on.
     #[error("events are away: {0}")]
     Away(Box<dyn Error + Send + Sync>),
-    /// The stored positions do not belong to this source, or events in between are gone for good.
+    /// The stored positions cannot be of this source: the state starts again from its beginning.
     #[error(
-        "events before position {oldest} of partition {partition} are gone, but {wanted} was to be next"
+        "position {wanted} of partition {partition} was to be next, but the events end before {end}"
     )]
-    Gone {
+    Foreign {
         /// The partition.
         partition: u32,
         /// The position that the state wanted to go on from.
         wanted: u64,
-        /// The oldest position that there is.
-        oldest: u64,
+        /// The position after the last event that there is.
+        end: u64,
     },
 }
 
@@ -48,6 +49,9 @@ pub trait Head: Send + Sync + 'static {
 pub trait Source: fmt::Debug + Send + 'static {
     /// The name of the source for logs and `/status`.
     fn name(&self) -> &str;
+
+    /// What tells this source's events from those of any other: positions mean nothing in another one.
+    fn identity(&self) -> String;
 
     /// What tells the lag.
     fn head(&self) -> Box<dyn Head>;

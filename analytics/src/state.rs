@@ -238,6 +238,10 @@ pub trait State: Send + Sync + 'static {
     /// Where to go on in each partition: everything before has been applied, exactly once.
     fn positions(&self) -> Positions;
 
+    /// From now on events come from the source with this identity. If they came from another one, everything is forgotten
+    /// and this is true.
+    fn adopt(&self, source: &str) -> Result<bool, StateError>;
+
     /// The unix millisecond of the newest event that was applied; 0 before the first.
     fn newest_ms(&self) -> i64;
 
@@ -247,7 +251,7 @@ pub trait State: Send + Sync + 'static {
     /// Stores everything applied so far durably, together with the positions that it returns.
     fn checkpoint(&self, now: i64) -> Result<Positions, StateError>;
 
-    /// Forgets everything: events will be applied from the beginning of another source.
+    /// Forgets everything: the source's events will be applied from the beginning.
     fn clear(&self) -> Result<(), StateError>;
 
     /// A page of a ranking.

@@ -419,6 +419,21 @@ fn what_is_past_its_retention_leaves_memory_and_disk() {
 }
 
 #[test]
+fn events_of_another_source_start_from_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = ExactState::open(dir.path()).unwrap();
+    assert!(!state.adopt("one").unwrap());
+    deliver(&state, vec![event(0, "a", 1, 1, NOW)], NOW);
+    state.checkpoint(NOW).unwrap();
+    drop(state);
+    let state = ExactState::open(dir.path()).unwrap();
+    assert!(!state.adopt("one").unwrap());
+    assert_eq!(state.positions().next(0), 1);
+    assert!(state.adopt("two").unwrap());
+    assert_eq!((state.positions().next(0), state.size().counters), (0, 0));
+}
+
+#[test]
 fn clearing_forgets_positions_and_counts() {
     let dir = tempfile::tempdir().unwrap();
     let state = ExactState::open(dir.path()).unwrap();

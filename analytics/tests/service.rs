@@ -54,6 +54,10 @@ impl Source for Scripted {
         "script"
     }
 
+    fn identity(&self) -> String {
+        "test".to_owned()
+    }
+
     fn head(&self) -> Box<dyn Head> {
         Box::new(End(self.end.clone()))
     }
@@ -450,15 +454,15 @@ async fn a_source_that_is_away_shows_in_readiness_and_comes_back() {
 }
 
 #[tokio::test]
-async fn events_that_are_gone_mean_another_source_and_a_fresh_start() {
+async fn positions_beyond_the_end_mean_another_source_and_a_fresh_start() {
     let mut mesh = start(Arc::new(ExactState::in_memory())).await;
     mesh.apply(vec![event(0, "old", 1, 1), event(1, "old", 1, 2)])
         .await;
     mesh.script
-        .send(Err(SourceError::Gone {
+        .send(Err(SourceError::Foreign {
             partition: 0,
             wanted: 2,
-            oldest: 0,
+            end: 1,
         }))
         .unwrap();
     mesh.apply(vec![event(0, "new", 1, 1), event(1, "new", 1, 2)])

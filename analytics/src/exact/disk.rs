@@ -6,7 +6,7 @@
 //! ```text
 //! counts:  type 0 resource                          -> count, i64
 //! cells:   resolution u8, bucket i64, type 0 resource -> sum, i128     (order is time: retention drops a prefix)
-//! meta:    "format" -> u32;  "newest" -> i64;  "next" partition u32 -> u64
+//! meta:    "format" -> u32;  "source" -> identity;  "newest" -> i64;  "next" partition u32 -> u64
 //! ```
 //! All numbers big-endian, a bucket's sign bit flipped so that bytes sort like numbers. Ids have no control characters.
 
@@ -94,6 +94,7 @@ impl Disk {
         self.each(&self.meta, |key, value| {
             match key {
                 b"format" => {}
+                b"source" => memory.source = Some(std::str::from_utf8(value).ok()?.into()),
                 b"newest" => memory.newest_ms = i64::from_be_bytes(number(value)?),
                 _ => {
                     let partition = u32::from_be_bytes(number(key.strip_prefix(b"next")?)?);
@@ -157,6 +158,9 @@ impl Disk {
         for (partition, next) in checkpoint.positions.iter() {
             let key = [b"next".as_slice(), &partition.to_be_bytes()].concat();
             batch.insert(&self.meta, key, next.to_be_bytes());
+        }
+        if let Some(source) = &checkpoint.source {
+            batch.insert(&self.meta, "source", source.as_bytes());
         }
         batch.insert(&self.meta, "newest", checkpoint.newest_ms.to_be_bytes());
         batch.commit().map_err(|error| self.failed(&error))?;

@@ -14,6 +14,8 @@ const FUTURE: i64 = 86400;
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     types: HashMap<Arc<str>, Counters>,
+    /// The identity of the source that the positions are of.
+    pub(super) source: Option<Arc<str>>,
     pub(super) positions: Positions,
     pub(super) newest_ms: i64,
     /// The latest time that anybody told; all windows stand there.
@@ -24,6 +26,7 @@ pub(super) struct Memory {
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     pub(super) types: Vec<(Arc<str>, Changes)>,
+    pub(super) source: Option<Arc<str>>,
     pub(super) positions: Positions,
     pub(super) newest_ms: i64,
     /// The oldest bucket of each resolution that is kept.
@@ -144,6 +147,7 @@ impl Memory {
             |(name, counters): (&Arc<str>, &mut Counters)| (name.clone(), counters.take_changes());
         Checkpoint {
             types: self.types.iter_mut().map(changed).collect(),
+            source: self.source.clone(),
             positions: self.positions.clone(),
             newest_ms: self.newest_ms,
             oldest: Resolution::ALL.map(|resolution| (resolution, oldest(resolution, self.now))),

@@ -54,6 +54,16 @@ impl EventLog {
         *self.shared.last_event.borrow()
     }
 
+    /// Tells this log from any other: numbers mean nothing in another one.
+    pub fn id(&self) -> u64 {
+        self.shared.log
+    }
+
+    /// Events up to and including this number are trimmed, or about to be.
+    pub fn trimmed(&self) -> u64 {
+        self.shared.trimmed()
+    }
+
     /// At least one event after `sequence` and not many more than `max`, oldest first; none if there is none yet.
     pub async fn read_after(&self, sequence: u64, max: usize) -> Result<Vec<Event>, StoreError> {
         let last = self.last();

@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub(super) last_event: watch::Sender<u64>,
     pub(super) closed: watch::Sender<bool>,
     trim_mark: AtomicU64,
+    /// The log's identity.
+    pub(super) log: u64,
 }
 
 impl Shared {
@@ -59,6 +61,7 @@ impl Shared {
             last_event: watch::Sender::new(cursor.last),
             closed: watch::Sender::new(false),
             trim_mark: AtomicU64::new(cursor.trimmed),
+            log: cursor.log,
         }
     }
 
@@ -71,6 +74,10 @@ impl Shared {
                 "the embedded store is being repaired after a failed write".into(),
             )
         })
+    }
+
+    pub(super) fn trimmed(&self) -> u64 {
+        self.trim_mark.load(Ordering::Relaxed)
     }
 
     pub(super) fn trim_up_to(&self, sequence: u64) {
