@@ -6,6 +6,7 @@
 //! worker's loop leave in one write.
 
 mod flood;
+mod pass_through;
 mod request;
 mod stream;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, Connection};
+use pingora_core::protocols::{Digest, SocketDigest};
 use tokio::time::{Instant, timeout};
 
 use self::flood::{Flood, Watched};
@@ -40,6 +42,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) struct Shared<S> {
     pub(super) worker: Arc<Worker<S>>,
     pub(super) peer: SocketAddr,
+    /// What pingora wants to know of the connection.
+    pub(super) digest: Arc<Digest>,
     active: AtomicUsize,
     /// Streams that the client reset before they were answered.
     resets: AtomicU32,
@@ -74,6 +78,7 @@ pub(super) async fn serve<S: Service>(
     peer: SocketAddr,
     timer: Timer,
 ) {
+    let digest = Arc::new(digest(&socket, peer));
     let (watched, flood) = flood::watch(socket, first);
     let limits = &worker.limits;
     let mut builder = Builder::new();
@@ -89,6 +94,7 @@ pub(super) async fn serve<S: Service>(
     let shared = Shared {
         worker,
         peer,
+        digest,
         active: AtomicUsize::new(0),
         resets: AtomicU32::new(0),
     };
@@ -102,6 +108,20 @@ pub(super) async fn serve<S: Service>(
         leaving: Leaving::No,
     };
     poll_fn(|context| session.poll(context)).await;
+}
+
+/// Both addresses are known, so that the descriptor is never asked for them.
+fn digest(socket: &Socket, peer: SocketAddr) -> Digest {
+    let digest = SocketDigest::from_raw_fd(-1);
+    digest.peer_addr.set(Some(peer.into())).ok();
+    digest
+        .local_addr
+        .set(socket.local_address().map(Into::into))
+        .ok();
+    Digest {
+        socket_digest: Some(Arc::new(digest)),
+        ..Digest::default()
+    }
 }
 
 impl<S: Service> Session<S> {

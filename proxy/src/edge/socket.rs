@@ -3,6 +3,7 @@
 //! An enum rather than a trait object, so that the usual case is a direct call.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -18,6 +19,16 @@ pub(super) enum Socket {
     Returned(Stream),
     /// With pingora just now; reads and writes fail.
     Lent,
+}
+
+impl Socket {
+    /// This end's address, while the socket is here.
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(tcp) => tcp.local_addr().ok(),
+            Self::Returned(_) | Self::Lent => None,
+        }
+    }
 }
 
 /// Reads into the spare room of `buffer`, at least `room` bytes; `Ok(0)` is the end of the stream.

@@ -3,5 +3,6 @@
 
 mod basics;
 mod http2;
+mod pass_through;
 mod support;
 mod time;

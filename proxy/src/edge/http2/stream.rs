@@ -13,9 +13,11 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderValue, Request, Response};
+use pingora_core::protocols::http::ServerSession;
 use tokio::time::{Instant, timeout_at};
 
 use super::Active;
+use super::pass_through::StreamSession;
 use super::request::{self, Announced};
 use crate::edge::answer::with_date;
 use crate::edge::head::Head;
@@ -37,28 +39,11 @@ enum BodyError {
 /// Serves one stream to its end.
 pub(super) async fn serve<S: Service>(
     shared: Active<S>,
-    mut request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
 ) {
     let mut head = shared.worker.take_head(shared.peer);
-    let read = request::read(&request, &mut head, &shared.worker.limits);
-    let answered = match read {
-        Ok(announced) => run(&shared, announced, &head, request.body_mut(), &mut respond).await,
-        Err(refusal) => {
-            let head_method = request.method().clone();
-            let answer = shared
-                .worker
-                .service
-                .refuse(shared.worker.index, None, refusal);
-            send(
-                &shared,
-                answer,
-                head_method == http::Method::HEAD,
-                &mut respond,
-            )
-            .await
-        }
-    };
+    let answered = run(&shared, &mut head, request, respond).await;
     if answered.is_err() {
         shared.was_reset();
     }
@@ -67,25 +52,35 @@ pub(super) async fn serve<S: Service>(
 
 async fn run<S: Service>(
     shared: &Active<S>,
-    announced: Announced,
-    head: &Head,
-    body: &mut RecvStream,
-    respond: &mut SendResponse<Bytes>,
+    head: &mut Head,
+    mut request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
 ) -> Result<(), Gone> {
     let worker = &shared.worker;
+    let is_head = request.method() == http::Method::HEAD;
+    let announced = match request::read(&request, head, &worker.limits) {
+        Ok(announced) => announced,
+        Err(refusal) => {
+            let answer = worker.service.refuse(worker.index, None, refusal);
+            return send(shared, answer, is_head, &mut respond).await;
+        }
+    };
+    let head = &*head;
     let answer = match worker.service.route(worker.index, head) {
         Lane::Answer(answer) => answer,
         Lane::Unary { call, max_body } => {
-            if announced.expects_continue && !body.is_end_stream() {
-                respond
-                    .send_informational(continue_response())
-                    .map_err(|_| Gone)?;
-            }
-            let deadline = head.received() + worker.limits.body_timeout;
-            match read_body(body, announced.length, max_body, deadline).await {
+            let body = read_body(
+                shared,
+                announced,
+                head,
+                max_body,
+                request.body_mut(),
+                &mut respond,
+            );
+            match body.await {
                 Ok(body) => {
                     let call = worker.service.unary(worker.index, call, head, &body);
-                    while_connected(call, respond).await?
+                    while_connected(call, &mut respond).await?
                 }
                 Err(BodyError::Refused(refusal)) => {
                     worker.service.refuse(worker.index, Some(head), refusal)
@@ -93,19 +88,31 @@ async fn run<S: Service>(
                 Err(BodyError::Gone) => return Err(Gone),
             }
         }
-        Lane::PassThrough { call: _ } => worker.service.refuse(
-            worker.index,
-            Some(head),
-            Refusal::NotImplemented("pass-through"),
-        ),
+        Lane::PassThrough { call } => {
+            pass_through(shared, call, head, request, respond).await;
+            return Ok(());
+        }
     };
-    send(
-        shared,
-        answer,
-        *head.method() == http::Method::HEAD,
-        respond,
-    )
-    .await
+    send(shared, answer, is_head, &mut respond).await
+}
+
+/// Serves the stream through pingora.
+async fn pass_through<S: Service>(
+    shared: &Active<S>,
+    call: S::Call,
+    head: &Head,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let worker = &shared.worker;
+    let session = StreamSession::new(request, respond, head.authority(), shared.digest.clone());
+    let mut session = ServerSession::new_custom(Box::new(session));
+    session.set_read_timeout(Some(worker.limits.body_timeout));
+    session.set_write_timeout(Some(worker.limits.write_timeout));
+    worker
+        .service
+        .pass_through(worker.index, call, session, &worker.drain)
+        .await;
 }
 
 fn continue_response() -> Response<()> {
@@ -130,18 +137,29 @@ async fn while_connected<F: Future<Output = Answer>>(
 }
 
 /// Waits for a whole body of at most `max_body` bytes.
-async fn read_body(
-    body: &mut RecvStream,
-    announced: Option<u64>,
+async fn read_body<S: Service>(
+    shared: &Active<S>,
+    announced: Announced,
+    head: &Head,
     max_body: usize,
-    deadline: Instant,
+    body: &mut RecvStream,
+    respond: &mut SendResponse<Bytes>,
 ) -> Result<Bytes, BodyError> {
-    if announced.is_some_and(|length| length > max_body as u64) {
+    if announced
+        .length
+        .is_some_and(|length| length > max_body as u64)
+    {
         return Err(BodyError::Refused(Refusal::BodyTooLarge));
     }
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
+    if announced.expects_continue {
+        respond
+            .send_informational(continue_response())
+            .map_err(|_| BodyError::Gone)?;
+    }
+    let deadline = head.received() + shared.worker.limits.body_timeout;
     match timeout_at(deadline, gather(body, max_body)).await {
         Ok(gathered) => gathered,
         Err(_) => Err(BodyError::Refused(Refusal::BodyTimeout)),

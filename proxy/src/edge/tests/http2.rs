@@ -17,12 +17,12 @@ use crate::edge::EdgeLimits;
 /// In place of a status: the stream is reset with PROTOCOL_ERROR.
 const RESET: u16 = 0;
 
-struct Client {
+pub(super) struct Client {
     send: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
 }
 
-async fn connect(edge: &TestEdge) -> Client {
+pub(super) async fn connect(edge: &TestEdge) -> Client {
     let tcp = TcpStream::connect(edge.address).await.unwrap();
     let (send, connection) = h2::client::handshake(tcp).await.unwrap();
     Client {
@@ -32,7 +32,7 @@ async fn connect(edge: &TestEdge) -> Client {
 }
 
 impl Client {
-    async fn ask(
+    pub(super) async fn ask(
         &mut self,
         request: Request<()>,
         body: &[u8],
@@ -59,7 +59,7 @@ impl Client {
         .expect("an answer in time")
     }
 
-    async fn get(&mut self, path: &str) -> (StatusCode, String) {
+    pub(super) async fn get(&mut self, path: &str) -> (StatusCode, String) {
         let request = Request::get(format!("http://a{path}")).body(()).unwrap();
         let (status, body) = self.ask(request, b"").await.unwrap();
         (status, String::from_utf8(body).unwrap())
@@ -280,7 +280,7 @@ async fn a_drain_lets_streams_end() {
     assert_eq!(cut, 0);
 }
 
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let waited = timeout(PATIENCE, async {
         while !done() {
             tokio::time::sleep(Duration::from_millis(1)).await;

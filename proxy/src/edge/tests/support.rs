@@ -7,10 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use http::HeaderValue;
-use pingora_core::apps::ReusedHttpStream;
+use pingora_core::apps::{HttpServerApp, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_proxy::{HttpProxy, ProxyHttp, Session};
 use tokio::sync::watch;
 
 use crate::edge::{
@@ -23,8 +27,28 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Answers by path: `/now` before the body, `/echo` with it, `/slow` after 200 ms, `/never` never.
 #[derive(Default)]
 pub(super) struct TestService {
+    /// Where `/pass` and what is below it goes.
+    proxy: Option<Arc<HttpProxy<Forward>>>,
     pub(super) running: AtomicUsize,
     pub(super) dropped: AtomicUsize,
+}
+
+/// Sends every request to one backend.
+pub(super) struct Forward(SocketAddr);
+
+#[async_trait]
+impl ProxyHttp for Forward {
+    type CTX = ();
+
+    fn new_ctx(&self) {}
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        _context: &mut (),
+    ) -> pingora_error::Result<Box<HttpPeer>> {
+        Ok(Box::new(HttpPeer::new(self.0, false, String::new())))
+    }
 }
 
 pub(super) struct Guard<'a>(&'a TestService, bool);
@@ -48,7 +72,7 @@ impl Service for TestService {
     fn route(&self, _worker: usize, head: &Head) -> Lane<String> {
         match head.path() {
             "/now" => Lane::Answer(text(404, "now")),
-            "/pass" => Lane::PassThrough {
+            path if path.starts_with("/pass") && self.proxy.is_some() => Lane::PassThrough {
                 call: String::new(),
             },
             path => Lane::Unary {
@@ -61,7 +85,11 @@ impl Service for TestService {
     async fn unary(&self, _worker: usize, call: String, head: &Head, body: &[u8]) -> Answer {
         self.running.fetch_add(1, Ordering::SeqCst);
         let mut guard = Guard(self, false);
-        let answer = match call.as_str() {
+        let answer = match call
+            .strip_prefix("/pass")
+            .filter(|rest| !rest.is_empty())
+            .unwrap_or(&call)
+        {
             "/echo" => text(200, body),
             "/slow" => {
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -83,7 +111,7 @@ impl Service for TestService {
                 }
                 text(200, seen)
             }
-            other => text(200, format!("called {other}")),
+            _ => text(200, format!("called {call}")),
         };
         guard.1 = true;
         answer
@@ -93,10 +121,10 @@ impl Service for TestService {
         &self,
         _worker: usize,
         _call: String,
-        _session: ServerSession,
-        _drain: &ShutdownWatch,
+        session: ServerSession,
+        drain: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        None
+        self.proxy.as_ref()?.process_new_http(session, drain).await
     }
 
     fn refuse(&self, _worker: usize, _head: Option<&Head>, refusal: Refusal) -> Answer {
@@ -128,10 +156,29 @@ pub(super) fn start(limits: EdgeLimits) -> TestEdge {
 }
 
 pub(super) fn start_with(limits: EdgeLimits, threads: usize, protocols: Protocols) -> TestEdge {
+    start_service(TestService::default(), limits, threads, protocols)
+}
+
+/// An edge that passes what is below `/pass` through to `backend`.
+pub(super) fn start_before(backend: SocketAddr, limits: EdgeLimits) -> TestEdge {
+    let proxy = HttpProxy::new(Forward(backend), Arc::new(ServerConf::default()));
+    let service = TestService {
+        proxy: Some(Arc::new(proxy)),
+        ..TestService::default()
+    };
+    start_service(service, limits, 2, Protocols::default())
+}
+
+fn start_service(
+    service: TestService,
+    limits: EdgeLimits,
+    threads: usize,
+    protocols: Protocols,
+) -> TestEdge {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let edge = Edge::bind(&[ListenerOptions { address, protocols }]).unwrap();
     let address = edge.addresses()[0];
-    let service = Arc::new(TestService::default());
+    let service = Arc::new(service);
     let (drain, watch) = watch::channel(false);
     let running = edge.start(service.clone(), threads, limits, watch).unwrap();
     TestEdge {
