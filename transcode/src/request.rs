@@ -147,3 +147,6 @@ impl Binding {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -245,3 +245,37 @@ fn a_status_of_another_schema_is_no_reason_to_fail() {
     let errors = Transcoder::new(empty).errors(&Profile::builtin("phase1").unwrap());
     assert_eq!(written(&errors, &failure(Code::Internal, "", "x")).0, 500);
 }
+#[test]
+fn details_of_known_types_are_json() {
+    let standard = Profile::builtin("standard").unwrap();
+    let errors = Transcoder::new(fixture::builtin()).errors(&standard);
+    let cases: [(&str, &[u8], Value); 4] = [
+        (
+            "google.rpc.RetryInfo",
+            b"\x0a\x02\x08\x05",
+            json!({ "retryDelay": "5s" }),
+        ),
+        ("google.rpc.RetryInfo", b"", json!({})),
+        (
+            "google.protobuf.Duration",
+            b"\x08\x07",
+            json!({ "value": "7s" }),
+        ),
+        (
+            "google.rpc.RetryInfo",
+            b"\x0a\x7f",
+            json!({ "value": "Cn8=" }),
+        ),
+    ];
+    for (name, bytes, mut want) in cases {
+        want["@type"] = format!("type.googleapis.com/{name}").into();
+        let bytes = status("REASON", name, bytes);
+        let failure = Failure {
+            details: Some(&bytes),
+            ..failure(Code::InvalidArgument, "", "no")
+        };
+        let (_, body) = written(&errors, &failure);
+        assert_eq!(body["details"][0]["reason"], "REASON");
+        assert_eq!(body["details"][1], want);
+    }
+}
