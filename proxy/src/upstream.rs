@@ -108,6 +108,3 @@ impl Upstreams {
         self.clusters.load().values().cloned().collect()
     }
 }
-
-#[cfg(test)]
-mod tests;

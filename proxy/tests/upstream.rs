@@ -3,5 +3,7 @@
 
 mod upstream {
     mod calls;
+    mod clusters;
+    mod connections;
     mod support;
 }

@@ -72,6 +72,7 @@ pub struct Settings {
 #[derive(Debug, Default)]
 struct Counts {
     connections: AtomicUsize,
+    open_connections: AtomicUsize,
     calls: AtomicUsize,
     cancelled: AtomicUsize,
     in_flight: AtomicUsize,
@@ -200,6 +201,12 @@ impl Backend {
         self.counts.connections.load(SeqCst)
     }
 
+    /// Connections that are open.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.counts.open_connections.load(SeqCst)
+    }
+
     /// Calls received so far.
     #[must_use]
     pub fn calls(&self) -> usize {
@@ -274,6 +281,7 @@ async fn connection(
     counts: Arc<Counts>,
     settings: Settings,
 ) {
+    let _open = Gauge::up(&counts.open_connections);
     let _ = stream.set_nodelay(true);
     let mut builder = h2::server::Builder::new();
     builder
@@ -303,7 +311,8 @@ async fn serve_call(
     script: Arc<Script>,
     counts: Arc<Counts>,
 ) {
-    let _under_way = UnderWay::new(&counts);
+    let under_way = Gauge::up(&counts.in_flight);
+    counts.most_in_flight.fetch_max(under_way.1, SeqCst);
     let number = counts.calls.fetch_add(1, SeqCst);
     let (head, mut body) = request.into_parts();
     let mut bytes = BytesMut::new();
@@ -387,18 +396,17 @@ fn header_map(entries: Vec<(&'static str, String)>) -> HeaderMap {
         .collect()
 }
 
-struct UnderWay<'a>(&'a Counts);
+/// Counts what exists: up now, down on drop. The number is the count after going up.
+struct Gauge<'a>(&'a AtomicUsize, usize);
 
-impl<'a> UnderWay<'a> {
-    fn new(counts: &'a Counts) -> Self {
-        let now = counts.in_flight.fetch_add(1, SeqCst) + 1;
-        counts.most_in_flight.fetch_max(now, SeqCst);
-        Self(counts)
+impl<'a> Gauge<'a> {
+    fn up(count: &'a AtomicUsize) -> Self {
+        Self(count, count.fetch_add(1, SeqCst) + 1)
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for Gauge<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, SeqCst);
+        self.0.fetch_sub(1, SeqCst);
     }
 }

@@ -82,7 +82,7 @@ async fn establish(address: SocketAddr) -> Result<Opened, ConnectError> {
         tokio::select! {
             biased;
             ended = &mut driver => return Err(ended.err().map_or_else(closed_at_once, ConnectError::Http2)),
-            answer = ping.ping(Ping::opaque()) => drop(answer?),
+            answer = ping.ping(Ping::opaque()) => { answer?; }
         }
     }
     let most_streams = sender.current_max_send_streams();
@@ -186,15 +186,13 @@ impl Connection {
         self.streams.fetch_update(AcqRel, Acquire, more).is_ok()
     }
 
-    /// Gives a stream back; true if somebody may have been waiting for it.
-    pub(crate) fn release_stream(&self) -> bool {
-        let was_full = self.streams.fetch_sub(1, AcqRel) >= self.most_streams.load(Relaxed);
-        if was_full {
+    /// Gives a stream back.
+    pub(crate) fn release_stream(&self) {
+        if self.streams.fetch_sub(1, AcqRel) >= self.most_streams.load(Relaxed) {
             // The peer may have changed its mind; asking costs a lock, so only when it matters.
             self.most_streams
                 .store(self.sender.current_max_send_streams(), Relaxed);
         }
-        was_full
     }
 
     pub(crate) fn streams(&self) -> usize {

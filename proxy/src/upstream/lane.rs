@@ -6,7 +6,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use resilience::backoff::Waits;
@@ -25,6 +25,8 @@ use super::probe;
 pub(crate) struct Lane {
     state: Mutex<State>,
     changed: Notify,
+    /// Calls that wait for a stream or a connection.
+    waiting: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +75,7 @@ pub(crate) async fn checkout(endpoint: &Arc<Endpoint>, worker: usize) -> Result<
         Found::Failed(why) => return Err(why),
         Found::Wait(attempts) => attempts,
     };
+    let _waiting = Waiting::new(&lane.waiting);
     loop {
         let mut changed = pin!(lane.changed.notified());
         changed.as_mut().enable();
@@ -255,8 +258,26 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.connection.release_stream() {
-            self.endpoint.lane(self.worker).changed.notify_one();
+        self.connection.release_stream();
+        let lane = self.endpoint.lane(self.worker);
+        if lane.waiting.load(Acquire) > 0 {
+            lane.changed.notify_one();
         }
+    }
+}
+
+/// One call that waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, AcqRel);
     }
 }

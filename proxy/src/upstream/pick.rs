@@ -10,7 +10,7 @@ use mesh_config::model::BalancingPolicy;
 
 /// A challenger's cost must be below this share of the first candidate's: noise must not decide.
 const CLEARLY: f64 = 0.75;
-/// Draws before those left are looked through one by one.
+/// Draws before all are looked through for those that are left.
 const DRAWS: usize = 8;
 /// Up to so many endpoints are all compared by `least_request`.
 const FEW: usize = 8;
@@ -164,8 +164,23 @@ impl Picker {
                 return Some(index);
             }
         }
-        let start = random.usize(..count);
-        (start..count).chain(0..start).find(|index| fits(*index))
+        self.draw_among_the_rest(random, fits)
+    }
+
+    /// One by weight among the few that fit, looking at all of them once.
+    fn draw_among_the_rest(
+        &self,
+        random: &mut fastrand::Rng,
+        fits: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let (mut drawn, mut total) = (None, 0.0);
+        for index in (0..self.weights.len()).filter(|index| fits(*index)) {
+            total += self.weights[index];
+            if random.f64() * total < self.weights[index] {
+                drawn = Some(index);
+            }
+        }
+        drawn
     }
 }
 

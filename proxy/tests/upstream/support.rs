@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use highpress_proxy::upstream::{Call, CallError, Cluster, Method, Reply, Upstreams};
 use http::{HeaderName, HeaderValue};
 use testkit::backend::framed;
@@ -13,10 +12,10 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 /// A deadline that only a test that hangs meets.
-pub const LONG: Duration = Duration::from_secs(10);
+pub(crate) const LONG: Duration = Duration::from_secs(10);
 
 /// The clusters of a configuration, this text under its key `clusters`.
-pub fn clusters(text: &str) -> Vec<Arc<mesh_config::model::Cluster>> {
+pub(crate) fn clusters(text: &str) -> Vec<Arc<mesh_config::model::Cluster>> {
     // A configuration needs a route, and that one a cluster.
     let text = format!(
         "listeners: [{{address: 127.0.0.1:0}}]\n\
@@ -31,7 +30,7 @@ pub fn clusters(text: &str) -> Vec<Arc<mesh_config::model::Cluster>> {
 }
 
 /// One entry of that text.
-pub fn entry(name: &str, addresses: &[SocketAddr], more: &str) -> String {
+pub(crate) fn entry(name: &str, addresses: &[SocketAddr], more: &str) -> String {
     let addresses: Vec<_> = addresses
         .iter()
         .map(|address| format!("\"{address}\""))
@@ -48,7 +47,7 @@ pub fn entry(name: &str, addresses: &[SocketAddr], more: &str) -> String {
 }
 
 /// A cluster named `c` of these backends.
-pub fn cluster(addresses: &[SocketAddr], more: &str) -> (Upstreams, Arc<Cluster>) {
+pub(crate) fn cluster(addresses: &[SocketAddr], more: &str) -> (Upstreams, Arc<Cluster>) {
     let upstreams = Upstreams::new(1, Handle::current());
     upstreams.apply(&clusters(&entry("c", addresses, more)));
     let cluster = upstreams.get("c").unwrap();
@@ -56,11 +55,11 @@ pub fn cluster(addresses: &[SocketAddr], more: &str) -> (Upstreams, Arc<Cluster>
 }
 
 /// Calls `/test.Service/Method` with the message `ask`.
-pub async fn call(cluster: &Arc<Cluster>, within: Duration) -> Result<Reply, CallError> {
+pub(crate) async fn call(cluster: &Arc<Cluster>, within: Duration) -> Result<Reply, CallError> {
     call_with(cluster, within, &[], b"ask", 4 << 20).await
 }
 
-pub async fn call_with(
+pub(crate) async fn call_with(
     cluster: &Arc<Cluster>,
     within: Duration,
     metadata: &[(HeaderName, HeaderValue)],
@@ -71,7 +70,7 @@ pub async fn call_with(
     let call = Call {
         method: &method,
         metadata,
-        message: Bytes::from(framed(message)),
+        message: framed(message),
         deadline: Instant::now() + within,
         max_response,
     };
