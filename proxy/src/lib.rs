@@ -1,4 +1,35 @@
 //! The gateway: HTTP/JSON at the door, gRPC inside.
+//!
+//! The life of a request, by file:
+//!
+//! ```text
+//! edge/          accept, read and validate a head          (HTTP/1.1, HTTP/2, limits)
+//!   gateway      the table of contents: which lane?
+//!     route_table  host, path, method, headers, query -> row
+//!     unary        encode -> call -> decode                (transcode does both ends)
+//!       upstream/    limits, pick, connection, attempts
+//!     passthrough  plain HTTP, on pingora's pipeline
+//!     system       pages that the gateway answers itself
+//!   refusals     every failure, in the route's shape
+//! ```
+//!
+//! `app` puts it together; `error` and `metrics` are leaves.
 
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod commands;
 pub mod edge;
+mod error;
+mod explain;
+mod gateway;
+mod metadata;
+pub mod metrics;
+mod passthrough;
+mod refusals;
+pub mod route_table;
+mod state_metrics;
+pub mod system;
+mod unary;
 pub mod upstream;
+mod worker_table;

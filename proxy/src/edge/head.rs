@@ -79,6 +79,27 @@ impl Head {
         }
     }
 
+    /// The head of a request that came by no connection: to ask what would become of it.
+    pub fn of(request: &http::Request<()>) -> Self {
+        let mut head = Self::new(SocketAddr::from(([127, 0, 0, 1], 0)), 0);
+        let uri = request.uri();
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        let host = request
+            .headers()
+            .get(http::header::HOST)
+            .map(|host| host.as_bytes());
+        let authority = host.or(uri
+            .authority()
+            .map(|authority| authority.as_str().as_bytes()));
+        head.fill(
+            request.method().clone(),
+            target,
+            authority.unwrap_or_default(),
+            request.headers(),
+        );
+        head
+    }
+
     /// The method, as sent.
     pub fn method(&self) -> &Method {
         &self.method

@@ -1,0 +1,303 @@
+//! The composition root: the only file that knows everything.
+//!
+//! Start: read and compile the configuration, bind every address, publish the first table, open the door. A
+//! reload compiles a whole new table and publishes it, or changes nothing. A drain closes the door, lets what is
+//! in flight finish within its time, and says how much was cut.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use mesh_config::{Live, Problems, ReloadHandle, Reloader, Snapshot, Status};
+use parking_lot::Mutex;
+use service_kit::{Admin, AdminServer, Readiness};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::admin;
+use crate::edge::{self, Edge, ListenerOptions, Running};
+use crate::gateway::Gateway;
+use crate::metrics::Metrics;
+use crate::route_table::{self, Plan};
+use crate::state_metrics::StateMetrics;
+use crate::system::System;
+use crate::upstream::Upstreams;
+use crate::worker_table::Published;
+
+/// The name of the service in metrics, pages and Consul.
+pub const SERVICE: &str = "high-go-press-gateway";
+
+/// What a gateway is started with.
+#[derive(Debug)]
+pub struct Options {
+    /// Where the configuration comes from.
+    pub config: Source,
+    /// Instead of the configuration's listeners' addresses, one for each.
+    pub listen: Vec<SocketAddr>,
+    /// Instead of the configuration's admin address.
+    pub admin: Option<SocketAddr>,
+    /// Instead of the configuration's number of threads.
+    pub threads: Option<usize>,
+    /// How long what is in flight may go on in a drain.
+    pub drain: Duration,
+}
+
+/// Where a configuration comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// A file that is watched.
+    File(PathBuf),
+    /// A snapshot that stays.
+    Fixed(Arc<Snapshot>),
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration has mistakes.
+    #[error("{}", mesh_config::problems_text(.0))]
+    Config(Problems),
+    /// An address cannot be bound.
+    #[error("cannot listen on {what}: {source}; is it taken, or not an address of this machine?")]
+    Bind {
+        /// What was to be bound.
+        what: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Worker threads cannot be started, or the like.
+    #[error("cannot start: {0}")]
+    Io(#[from] std::io::Error),
+    /// A constant of the program is wrong.
+    #[error(transparent)]
+    Method(#[from] crate::upstream::MethodError),
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct App {
+    /// The addresses of the listeners, as they were really bound.
+    pub listeners: Vec<SocketAddr>,
+    /// The admin address, as it was really bound.
+    pub admin: SocketAddr,
+    running: Running,
+    admin_server: AdminServer,
+    draining: watch::Sender<bool>,
+    reload: Option<(ReloadHandle, JoinHandle<()>)>,
+}
+
+/// Compiles snapshots and makes them live: all of one, or nothing.
+#[derive(Default)]
+struct Applier {
+    /// The first plan, until there is something to apply it to.
+    first: Mutex<Option<Plan>>,
+    parts: OnceLock<Parts>,
+}
+
+/// What a plan is applied to.
+struct Parts {
+    upstreams: Arc<Upstreams>,
+    metrics: Arc<Metrics>,
+    published: Arc<Published>,
+}
+
+impl Applier {
+    fn apply(&self, snapshot: &Arc<Snapshot>) -> Result<(), Problems> {
+        let plan = route_table::compile(snapshot)?;
+        match self.parts.get() {
+            Some(parts) => parts
+                .published
+                .publish(plan.activate(&parts.upstreams, &parts.metrics)),
+            None => *self.first.lock() = Some(plan),
+        }
+        Ok(())
+    }
+}
+
+/// A configuration that has been read and compiled, and what keeps it in force.
+struct Configured {
+    plan: Plan,
+    live: Live<Status>,
+    applier: Arc<Applier>,
+    reloader: Option<Box<dyn FnOnce() -> (ReloadHandle, JoinHandle<()>)>>,
+}
+
+fn configure(source: Source) -> Result<Configured, Problems> {
+    let applier = Arc::new(Applier::default());
+    let (live, reloader) = match source {
+        Source::File(path) => {
+            let apply = applier.clone();
+            let (reloader, live) =
+                Reloader::start(path, move |snapshot: &Arc<Snapshot>| apply.apply(snapshot))?;
+            let start = move || {
+                (
+                    reloader.handle(),
+                    tokio::spawn(async move {
+                        let _: std::convert::Infallible = reloader.run().await;
+                    }),
+                )
+            };
+            (live, Some(Box::new(start) as Box<_>))
+        }
+        Source::Fixed(snapshot) => {
+            applier.apply(&snapshot)?;
+            (Status::fixed(&snapshot), None)
+        }
+    };
+    let first = applier.first.lock().take();
+    let plan = first.map_or_else(|| route_table::compile(&live.load().snapshot), Ok)?;
+    Ok(Configured {
+        plan,
+        live,
+        applier,
+        reloader,
+    })
+}
+
+impl App {
+    /// Starts a gateway; background work runs on the current runtime, requests on threads of their own.
+    ///
+    /// # Errors
+    /// Every mistake of the configuration, or what could not be bound.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let Configured {
+            plan,
+            live,
+            applier,
+            reloader,
+        } = configure(options.config).map_err(StartError::Config)?;
+        let snapshot = plan.snapshot.clone();
+        let workers = workers(options.threads.or(snapshot.threads.map(Into::into)));
+        let edge = bind(&snapshot, &options.listen)?;
+        let upstreams = Arc::new(Upstreams::new(workers, Handle::current()));
+        let metrics = Arc::new(Metrics::new(workers));
+        let system = Arc::new(System::new(upstreams.clone(), metrics.clone(), workers)?);
+        let table = plan.activate(&upstreams, &metrics);
+        let published = Arc::new(Published::new(workers, table, system.clone()));
+        let gateway = Arc::new(Gateway::new(published.clone(), &metrics));
+        let listeners = edge.addresses().to_vec();
+        let (draining, drain) = watch::channel(false);
+        let running = edge.start(gateway, workers, limits(&snapshot, options.drain), drain)?;
+        system.opened(running.stats());
+        let state = StateMetrics {
+            upstreams: upstreams.clone(),
+            config: live.clone(),
+            edge: running.stats(),
+        };
+        let pages = admin::Pages {
+            upstreams: upstreams.clone(),
+            published: published.clone(),
+            config: live,
+        };
+        let admin_address = options.admin.unwrap_or(snapshot.admin.address);
+        let admin_server = serve_admin(admin_address, metrics.clone(), state, pages).await?;
+        // A second set is impossible: the applier was made above.
+        let _ = applier.parts.set(Parts {
+            upstreams,
+            metrics,
+            published,
+        });
+        let reload = reloader.map(|start| start());
+        Ok(Self {
+            listeners,
+            admin: admin_server.local_address(),
+            running,
+            admin_server,
+            draining,
+            reload,
+        })
+    }
+
+    /// Asks for a reload of the configuration file, as SIGHUP does.
+    pub fn reload(&self) {
+        if let Some((handle, _)) = &self.reload {
+            handle.reload();
+        }
+    }
+
+    /// Closes the door, lets what is in flight finish within the drain's time, and stops. Says how many
+    /// connections were cut.
+    pub async fn drain(self) -> usize {
+        if let Some((_, task)) = &self.reload {
+            task.abort();
+        }
+        self.draining.send_replace(true);
+        let cut = self.running.drained().await;
+        self.admin_server.stop().await;
+        cut
+    }
+}
+
+/// As many workers as are asked for, or as the process may run on.
+fn workers(asked: Option<usize>) -> usize {
+    asked
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
+        .max(1)
+}
+
+fn bind(snapshot: &Snapshot, instead: &[SocketAddr]) -> Result<Edge, StartError> {
+    let mut listeners = Vec::new();
+    for (index, listener) in snapshot.listeners.iter().enumerate() {
+        let address = instead.get(index).copied().unwrap_or(listener.address);
+        listeners.push(ListenerOptions {
+            address,
+            protocols: edge::Protocols {
+                http1: listener.protocols.http1,
+                h2c: listener.protocols.h2c,
+            },
+        });
+    }
+    let what = listeners
+        .iter()
+        .map(|listener| listener.address.to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
+    Edge::bind(&listeners).map_err(|source| StartError::Bind { what, source })
+}
+
+fn limits(snapshot: &Snapshot, drain: Duration) -> edge::EdgeLimits {
+    let of = snapshot
+        .listeners
+        .first()
+        .map(|listener| listener.limits)
+        .unwrap_or_default();
+    edge::EdgeLimits {
+        connections: of.max_connections.get(),
+        header_bytes: of.max_header_bytes.get(),
+        header_count: of.max_headers.get(),
+        uri_bytes: of.max_uri.get(),
+        header_timeout: of.header_timeout.get(),
+        body_timeout: of.body_timeout.get(),
+        idle_timeout: of.idle_timeout.get(),
+        write_timeout: of.write_timeout.get(),
+        streams: u32::try_from(of.max_streams.get()).unwrap_or(u32::MAX),
+        drain_timeout: drain,
+        ..edge::EdgeLimits::default()
+    }
+}
+
+async fn serve_admin(
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    state: StateMetrics,
+    pages: admin::Pages,
+) -> Result<AdminServer, StartError> {
+    let mut registry = service_kit::metrics::registry(SERVICE, env!("CARGO_PKG_VERSION"));
+    registry.register_collector(Box::new(metrics));
+    registry.register_collector(Box::new(state));
+    let admin = pages.add_to(Admin::new(
+        SERVICE,
+        env!("CARGO_PKG_VERSION"),
+        registry,
+        Readiness::new(),
+    ));
+    admin
+        .bind(address)
+        .await
+        .map_err(|source| StartError::Bind {
+            what: format!("{address} (admin)"),
+            source,
+        })
+}

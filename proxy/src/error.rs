@@ -1,0 +1,180 @@
+//! Everything that can go wrong with a request inside the gateway, and whose fault it is.
+//!
+//! One variant a cause, no catch-all. Each knows its gRPC code, its fixed word (`reason`, which goes into
+//! `ErrorInfo`, metrics and logs) and a text for people; how that looks to a client is the route's profile's.
+
+use std::borrow::Cow;
+
+use transcode::{Code, Failure, RequestError, WireError};
+
+use crate::edge::Refusal;
+use crate::upstream::{CallError, Reply};
+
+/// Why a request was not answered with a message.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GatewayError {
+    /// No route takes the path.
+    #[error("no route takes {0}")]
+    NotFound(String),
+    /// Routes take the path, but none with this method.
+    #[error("{method} is not allowed here; allowed: {allow}")]
+    MethodNotAllowed {
+        /// The method that was tried.
+        method: String,
+        /// The value of `Allow`.
+        allow: String,
+    },
+    /// The route's method streams, which this version does not transcode.
+    #[error("{0} streams, and this version transcodes unary methods only")]
+    Streams(String),
+    /// The edge refused the request.
+    #[error("{}", .0.reason())]
+    Refused(Refusal),
+    /// The request does not fit the method's message.
+    #[error("{0}")]
+    Request(#[from] RequestError),
+    /// The call ended without a reply of a backend.
+    #[error("{0}")]
+    Call(#[from] CallError),
+    /// The backend answered with a status other than OK.
+    #[error("{}", .0.message)]
+    Backend(Box<Reply>),
+    /// A backend that speaks HTTP broke off before it answered.
+    #[error("the backend broke off: {0}")]
+    Broken(String),
+    /// The backend's message cannot be read with the descriptors that are known.
+    #[error("the backend's answer does not fit its descriptor: {0}")]
+    Answer(#[from] WireError),
+}
+
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The client's: it has to send something else.
+    Caller,
+    /// A backend's, or the way to it.
+    Upstream,
+    /// The configuration's, or a lack of room in the gateway.
+    Gateway,
+}
+
+impl GatewayError {
+    /// The gRPC code that a client library would report.
+    pub(crate) fn code(&self) -> u32 {
+        match self {
+            Self::NotFound(_) => Code::NotFound as u32,
+            Self::MethodNotAllowed { .. } => Code::Unimplemented as u32,
+            Self::Streams(_) => Code::Unimplemented as u32,
+            Self::Refused(refusal) => refusal_code(*refusal) as u32,
+            Self::Request(_) => Code::InvalidArgument as u32,
+            Self::Call(error) => error.grpc_code(),
+            Self::Backend(reply) => reply.code,
+            Self::Broken(_) => Code::Unavailable as u32,
+            Self::Answer(_) => Code::Internal as u32,
+        }
+    }
+
+    /// The fixed word; empty for a backend's own status.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) => "NOT_FOUND",
+            Self::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
+            Self::Streams(_) => "STREAMS_NOT_SUPPORTED",
+            Self::Refused(refusal) => refusal_reason(*refusal),
+            Self::Request(_) => "INVALID_REQUEST",
+            Self::Call(error) => call_reason(error),
+            Self::Backend(_) => "",
+            Self::Broken(_) => "UPSTREAM_CONNECTION_LOST",
+            Self::Answer(_) => "MALFORMED_UPSTREAM_RESPONSE",
+        }
+    }
+
+    /// Whose fault it is.
+    pub(crate) fn blame(&self) -> Blame {
+        match self {
+            Self::NotFound(_)
+            | Self::MethodNotAllowed { .. }
+            | Self::Streams(_)
+            | Self::Request(_) => Blame::Caller,
+            Self::Refused(Refusal::TooManyConnections) | Self::Call(CallError::Overloaded) => {
+                Blame::Gateway
+            }
+            Self::Refused(_) => Blame::Caller,
+            Self::Call(_) | Self::Backend(_) | Self::Broken(_) | Self::Answer(_) => Blame::Upstream,
+        }
+    }
+
+    /// Whether a backend found fault with what the caller sent: nothing that an operator has to look at.
+    pub(crate) fn is_callers_own(&self) -> bool {
+        // INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, FAILED_PRECONDITION, ABORTED, OUT_OF_RANGE,
+        // UNIMPLEMENTED, UNAUTHENTICATED: the codes that the contract calls the caller's own.
+        matches!(self, Self::Backend(reply) if matches!(reply.code, 3 | 5 | 6 | 7 | 9..=12 | 16))
+    }
+
+    /// What a profile needs to word it; `message` is this error's text.
+    pub(crate) fn failure<'a>(&'a self, message: &'a Cow<'a, str>) -> Failure<'a> {
+        Failure {
+            code: self.code(),
+            reason: self.reason(),
+            http_status: self.http_status(),
+            message,
+            details: match self {
+                Self::Backend(reply) => reply.details.as_deref(),
+                _ => None,
+            },
+        }
+    }
+
+    /// The HTTP status where it does not follow from the gRPC code.
+    fn http_status(&self) -> Option<u16> {
+        match self {
+            Self::MethodNotAllowed { .. } => Some(405),
+            Self::Refused(refusal) => Some(refusal.status()),
+            Self::Broken(_) => Some(502),
+            _ => None,
+        }
+    }
+}
+
+fn refusal_code(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::BadRequest(_) | Refusal::UriTooLong | Refusal::VersionNotSupported => {
+            Code::InvalidArgument
+        }
+        Refusal::ExpectationFailed => Code::FailedPrecondition,
+        Refusal::HeaderTooLarge | Refusal::BodyTooLarge | Refusal::TooManyConnections => {
+            Code::ResourceExhausted
+        }
+        Refusal::HeaderTimeout | Refusal::BodyTimeout => Code::DeadlineExceeded,
+        Refusal::NotImplemented(_) => Code::Unimplemented,
+    }
+}
+
+fn refusal_reason(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::BadRequest(_) => "BAD_REQUEST",
+        Refusal::HeaderTooLarge => "HEADER_TOO_LARGE",
+        Refusal::UriTooLong => "URI_TOO_LONG",
+        Refusal::BodyTooLarge => "BODY_TOO_LARGE",
+        Refusal::HeaderTimeout | Refusal::BodyTimeout => "REQUEST_TIMEOUT",
+        Refusal::ExpectationFailed => "EXPECTATION_FAILED",
+        Refusal::NotImplemented(_) => "NOT_IMPLEMENTED",
+        Refusal::VersionNotSupported => "VERSION_NOT_SUPPORTED",
+        Refusal::TooManyConnections => "TOO_MANY_CONNECTIONS",
+    }
+}
+
+fn call_reason(error: &CallError) -> &'static str {
+    match error {
+        CallError::NoHealthyUpstream(_) => "NO_HEALTHY_UPSTREAM",
+        CallError::Overloaded => "OVERLOADED",
+        CallError::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        CallError::Connect { .. } => "CONNECT_FAILED",
+        CallError::Refused { .. } => "REFUSED_STREAM",
+        CallError::Reset(_) => "UPSTREAM_RESET",
+        CallError::ConnectionLost(_) => "UPSTREAM_CONNECTION_LOST",
+        CallError::NotGrpc { .. } => "UPSTREAM_NOT_GRPC",
+        CallError::NoStatus | CallError::Malformed(_) => "MALFORMED_UPSTREAM_RESPONSE",
+        CallError::TooLarge { .. } => "UPSTREAM_RESPONSE_TOO_LARGE",
+    }
+}

@@ -1,0 +1,207 @@
+//! The gateway's two faces, as tables of contents: what the edge asks of it, and what pingora asks of it.
+//!
+//! Every callback names the function that does the work. Refused here: logic.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora_core::apps::{HttpServerApp, ReusedHttpStream};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
+
+use crate::edge::{self, Answer, Head, Lane, Refusal};
+use crate::metrics::{Metrics, RouteLabels, RouteStats};
+use crate::passthrough::{self, Pass};
+use crate::route_table::{Found, Target};
+use crate::unary::{self, Call};
+use crate::worker_table::Published;
+use crate::{error::GatewayError, refusals};
+
+/// What the edge talks to: one value for all workers.
+pub(crate) struct Gateway {
+    published: Arc<Published>,
+    /// Requests that no row takes.
+    unmatched: Arc<RouteStats>,
+    proxy: Arc<HttpProxy<PassThrough>>,
+}
+
+/// What pingora talks to, for requests that are passed through.
+pub(crate) struct PassThrough;
+
+impl Gateway {
+    /// A gateway that routes by what is published.
+    pub(crate) fn new(published: Arc<Published>, metrics: &Metrics) -> Self {
+        let labels = RouteLabels {
+            method: "*".into(),
+            endpoint: "unmatched".into(),
+            grpc: None,
+        };
+        let mut proxy = HttpProxy::new(PassThrough, Arc::new(ServerConf::default()));
+        proxy.handle_init_modules();
+        Self {
+            published,
+            unmatched: metrics.route(labels),
+            proxy: Arc::new(proxy),
+        }
+    }
+
+    fn refused(
+        &self,
+        worker: usize,
+        head: &Head,
+        error: &GatewayError,
+        row: Option<u32>,
+    ) -> Answer {
+        let table = self.published.load(worker);
+        let row = row
+            .and_then(|row| table.row(row))
+            .or_else(|| table.closest(head.path()));
+        let answer = refusals::failed(row, head.into(), error);
+        self.unmatched
+            .answered(worker, answer.status, head.received().elapsed());
+        answer
+    }
+}
+
+impl edge::Service for Gateway {
+    type Call = Call;
+
+    fn route(&self, worker: usize, head: &Head) -> Lane<Call> {
+        let table = self.published.load(worker);
+        match table.find(head) {
+            Found::Row(row, captures) => lane(Call {
+                table,
+                row,
+                captures,
+            }),
+            Found::MethodNotAllowed { allow, row } => {
+                let method = head.method().to_string();
+                let error = GatewayError::MethodNotAllowed { method, allow };
+                Lane::Answer(self.refused(worker, head, &error, Some(row)))
+            }
+            Found::NotFound => {
+                let error = GatewayError::NotFound(head.path().to_owned());
+                Lane::Answer(self.refused(worker, head, &error, None))
+            }
+        }
+    }
+
+    async fn unary(&self, worker: usize, call: Call, head: &Head, body: &[u8]) -> Answer {
+        unary::answer(worker, call, head, body).await
+    }
+
+    async fn pass_through(
+        &self,
+        worker: usize,
+        call: Call,
+        session: ServerSession,
+        drain: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        passthrough::scope(worker, call, self.proxy.process_new_http(session, drain)).await
+    }
+
+    fn refuse(&self, worker: usize, head: Option<&Head>, refusal: Refusal) -> Answer {
+        let error = GatewayError::Refused(refusal);
+        match head {
+            Some(head) => self.refused(worker, head, &error, None),
+            None => refusals::headless(&error),
+        }
+    }
+}
+
+/// The lane of a row's target.
+fn lane(call: Call) -> Lane<Call> {
+    let target = call.table.row(call.row).map(|row| &row.target);
+    match target {
+        Some(Target::Transcode(transcoded)) => {
+            let max_body = transcoded.max_body;
+            Lane::Unary { call, max_body }
+        }
+        Some(Target::PassThrough(_)) => Lane::PassThrough { call },
+        Some(Target::Stream(_) | Target::System { .. }) => Lane::Unary { call, max_body: 0 },
+        None => Lane::Answer(refusals::lost_row()),
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for PassThrough {
+    type CTX = Pass;
+
+    fn new_ctx(&self) -> Pass {
+        Pass::current()
+    }
+
+    async fn upstream_peer(
+        &self,
+        _: &mut Session,
+        pass: &mut Pass,
+    ) -> pingora_core::Result<Box<HttpPeer>> {
+        pass.peer()
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        pass: &mut Pass,
+    ) -> pingora_core::Result<()> {
+        pass.forward(session, request)
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        pass: &mut Pass,
+    ) -> pingora_core::Result<()> {
+        pass.responded(response);
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        pass: &mut Pass,
+        error: Box<pingora_core::Error>,
+    ) -> Box<pingora_core::Error> {
+        pass.not_connected(error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        error: Box<pingora_core::Error>,
+        pass: &mut Pass,
+        reused: bool,
+    ) -> Box<pingora_core::Error> {
+        pass.broken(session, error, reused)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &pingora_core::Error,
+        pass: &mut Pass,
+    ) -> FailToProxy {
+        pass.failed(session, error).await
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Pass, _: &pingora_core::Error) -> bool {
+        true // `Pass::failed` has logged it, with the route's name
+    }
+
+    async fn logging(
+        &self,
+        session: &mut Session,
+        _: Option<&pingora_core::Error>,
+        pass: &mut Pass,
+    ) {
+        pass.done(session)
+    }
+}

@@ -1,0 +1,114 @@
+//! The one table of all routes: from a request's head to the row that takes it, or why none does.
+//!
+//! Built whole by [`Plan::activate`](compile::Plan::activate) and never changed: a reload makes another one.
+//! The order is the router's (host, then path segment by segment, then conditions, then file order); what it
+//! cannot know, methods, headers and queries, is asked here of each row that fits the path.
+
+mod compile;
+mod conditions;
+mod row;
+
+use std::ops::ControlFlow;
+
+use transcode::{Captures, Router};
+
+pub use compile::{Plan, Planned, PlannedRow, compile};
+pub use conditions::{Conditions, Unmet};
+pub use row::{Row, SystemPage, Target, Transcoded};
+
+use crate::edge::Head;
+
+/// All rows of one configuration, compiled.
+#[derive(Debug)]
+pub struct RouteTable {
+    router: Router<u32>,
+    rows: Vec<Row>,
+}
+
+/// What the table says of a request.
+#[derive(Debug)]
+pub enum Found {
+    /// This row takes it.
+    Row(u32, Captures),
+    /// Rows take the path, but none with this method; `row` is the first of them.
+    MethodNotAllowed {
+        /// The methods that are taken, for `Allow`.
+        allow: String,
+        /// The row in whose shape to say so.
+        row: u32,
+    },
+    /// No row takes the path.
+    NotFound,
+}
+
+impl RouteTable {
+    /// The row of an index that [`RouteTable::find`] gave.
+    pub fn row(&self, index: u32) -> Option<&Row> {
+        self.rows.get(index as usize)
+    }
+
+    /// All rows, in file order.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The row that takes a request.
+    pub fn find(&self, head: &Head) -> Found {
+        find(
+            &self.router,
+            |index| self.row(index).map(|row| &row.conditions),
+            head,
+        )
+    }
+
+    /// The row whose pattern comes closest to a path that no row takes: an unknown path is answered in the
+    /// shape that its neighbours have.
+    pub fn closest(&self, path: &str) -> Option<&Row> {
+        let shared = |row: &Row| {
+            let pairs = row.pattern.split('/').zip(path.split('/'));
+            pairs.take_while(|(ours, theirs)| ours == theirs).count()
+        };
+        let shaped = self.rows.iter().filter(|row| row.shape().is_some());
+        // `max_by_key` takes the last of equals; file order says the first.
+        shaped.rev().max_by_key(|row| shared(row))
+    }
+}
+
+/// What a router and the conditions of its rows say of a request.
+fn find<'r>(
+    router: &'r Router<u32>,
+    conditions: impl Fn(u32) -> Option<&'r Conditions>,
+    head: &Head,
+) -> Found {
+    let mut allowed: Vec<&str> = Vec::new();
+    let mut refused = None;
+    let found = router.find(head.host(), head.path(), |index, matched| {
+        let Some(conditions) = conditions(*index).filter(|conditions| conditions.hold(head)) else {
+            return ControlFlow::Continue(());
+        };
+        if conditions.takes_method(head.method().as_str()) {
+            return ControlFlow::Break((*index, matched.captures()));
+        }
+        refused.get_or_insert(*index);
+        allowed.extend(conditions.methods());
+        ControlFlow::Continue(())
+    });
+    match (found, refused) {
+        (Some((index, captures)), _) => Found::Row(index, captures),
+        (None, Some(row)) => Found::MethodNotAllowed {
+            allow: allow(allowed),
+            row,
+        },
+        (None, None) => Found::NotFound,
+    }
+}
+
+/// The value of `Allow`: each method once, `HEAD` where `GET` is taken.
+fn allow(mut methods: Vec<&str>) -> String {
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
+    }
+    methods.sort_unstable();
+    methods.dedup();
+    methods.join(", ")
+}

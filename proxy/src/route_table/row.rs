@@ -1,0 +1,117 @@
+//! One row of the routing table: what it asks of a request, and what becomes of those it takes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use transcode::{Binding, Errors};
+
+use super::Conditions;
+use crate::metrics::RouteStats;
+use crate::system::Served;
+use crate::upstream::{Cluster, Method};
+
+/// A compiled row. Everything that does not change from request to request is prepared here.
+#[derive(Debug)]
+pub struct Row {
+    /// The name of the route in mesh.yaml.
+    pub route: Arc<str>,
+    /// Template, path or expression: what metrics and people know the row by.
+    pub pattern: String,
+    /// What it asks beside host and path.
+    pub conditions: Conditions,
+    /// How long a call may take as a whole.
+    pub timeout: Duration,
+    /// Its numbers.
+    pub stats: Arc<RouteStats>,
+    /// What becomes of its requests.
+    pub target: Target,
+}
+
+/// What becomes of the requests that a row takes.
+#[derive(Debug)]
+pub enum Target {
+    /// A gRPC call.
+    Transcode(Box<Transcoded>),
+    /// A streaming method, which this version says that it does not serve.
+    Stream(Box<Binding>),
+    /// The request as it is, to a backend that speaks HTTP.
+    PassThrough(Arc<Cluster>),
+    /// A page that the gateway answers itself.
+    System {
+        /// Which.
+        page: SystemPage,
+        /// How failures of its profile look.
+        errors: Arc<Errors>,
+        /// What it speaks for.
+        served: Arc<Served>,
+    },
+}
+
+/// A transcoded row.
+#[derive(Debug)]
+pub struct Transcoded {
+    /// From request to message and back.
+    pub binding: Binding,
+    /// The backends.
+    pub cluster: Arc<Cluster>,
+    /// The method's prepared request head.
+    pub method: Method,
+    /// The largest request body.
+    pub max_body: usize,
+    /// Of its answers.
+    pub content_type: HeaderValue,
+}
+
+/// The pages of the Phase 1 contract that the gateway answers itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemPage {
+    /// `/api/v1/health`
+    Health,
+    /// `/api/v1/system/pools`
+    Pools,
+    /// `/api/v1/system/object-pools`
+    ObjectPools,
+    /// `/api/v1/system/grpc-pools`
+    GrpcPools,
+    /// `/api/v1/system/kafka`
+    Kafka,
+    /// `/api/v1/system/metrics/stats`
+    MetricsStats,
+    /// `/api/v1/system/services/health`
+    ServicesHealth,
+}
+
+impl SystemPage {
+    /// Every page with its path.
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::Health, "/api/v1/health"),
+        (Self::Pools, "/api/v1/system/pools"),
+        (Self::ObjectPools, "/api/v1/system/object-pools"),
+        (Self::GrpcPools, "/api/v1/system/grpc-pools"),
+        (Self::Kafka, "/api/v1/system/kafka"),
+        (Self::MetricsStats, "/api/v1/system/metrics/stats"),
+        (Self::ServicesHealth, "/api/v1/system/services/health"),
+    ];
+}
+
+impl Row {
+    /// How the row's failures look; a row that passes HTTP through has no shape of its own.
+    pub fn shape(&self) -> Option<&Errors> {
+        match &self.target {
+            Target::Transcode(transcoded) => Some(&transcoded.binding.errors),
+            Target::Stream(binding) => Some(&binding.errors),
+            Target::System { errors, .. } => Some(errors),
+            Target::PassThrough(_) => None,
+        }
+    }
+
+    /// The cluster that it goes to, if it leaves the gateway.
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        match &self.target {
+            Target::Transcode(transcoded) => Some(&transcoded.cluster),
+            Target::PassThrough(cluster) => Some(cluster),
+            Target::Stream(_) | Target::System { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Metrics of the gateway's state, read from where it lives at each scrape: clusters, configuration, connections.
+//!
+//! Nothing here is counted twice or kept beside the truth.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use mesh_config::{Live, Status};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use crate::edge::Stats;
+use crate::upstream::{Cluster, Outcome, Upstreams};
+
+/// Reads the state at each scrape.
+pub(crate) struct StateMetrics {
+    /// The clusters.
+    pub upstreams: Arc<Upstreams>,
+    /// The configuration in force.
+    pub config: Live<Status>,
+    /// The door.
+    pub edge: Arc<Stats>,
+}
+
+impl fmt::Debug for StateMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateMetrics").finish_non_exhaustive()
+    }
+}
+
+impl Collector for StateMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let clusters = self.upstreams.all();
+        attempts(&mut encoder, &clusters)?;
+        retries(&mut encoder, &clusters)?;
+        endpoints(&mut encoder, &clusters)?;
+        breakers(&mut encoder, &clusters)?;
+        self.reloads(&mut encoder)?;
+        self.connections(&mut encoder)
+    }
+}
+
+impl StateMetrics {
+    fn reloads(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let status = self.config.load();
+        let mut family = encoder.encode_descriptor(
+            "highpress_config_reloads",
+            "Configuration reloads by their result",
+            None,
+            MetricType::Counter,
+        )?;
+        for (result, count) in status.reloads.by_result() {
+            counter(&mut family, &[("result", result)], count)?;
+        }
+        let applied = status
+            .applied_at
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let mut gauge = encoder.encode_descriptor(
+            "highpress_config_last_applied_timestamp",
+            "When the configuration in force was applied, in unix time",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        gauge.encode_gauge(&applied.as_secs_f64())
+    }
+
+    fn connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut open = encoder.encode_descriptor(
+            "highpress_downstream_connections",
+            "Client connections that are open, by worker",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (worker, count) in self.edge.open_by_worker().enumerate() {
+            gauge(&mut open, &[("worker", &worker.to_string())], count as f64)?;
+        }
+        let mut taken = encoder.encode_descriptor(
+            "highpress_downstream_connections_taken",
+            "Client connections by what became of them at the door",
+            None,
+            MetricType::Counter,
+        )?;
+        let edge = &self.edge;
+        for (result, count) in [
+            ("accepted", edge.accepted()),
+            ("refused", edge.refused()),
+            ("failed", edge.failed()),
+        ] {
+            counter(&mut taken, &[("result", result)], count)?;
+        }
+        Ok(())
+    }
+}
+
+fn attempts(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "highpress_upstream_attempts",
+        "Tries at endpoints, by what came of them",
+        None,
+        MetricType::Counter,
+    )?;
+    for cluster in clusters {
+        for outcome in Outcome::ALL {
+            let labels = [("cluster", &**cluster.name()), ("outcome", outcome.label())];
+            counter(&mut family, &labels, cluster.attempts(outcome))?;
+        }
+    }
+    Ok(())
+}
+
+/// Tries beyond the first. Those that never reached a backend are all there are in this version.
+fn retries(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "highpress_upstream_retries",
+        "Tries beyond a call's first, by why the one before failed",
+        None,
+        MetricType::Counter,
+    )?;
+    for cluster in clusters {
+        for (reason, outcome) in [
+            ("connect", Outcome::Connect),
+            ("refused_stream", Outcome::RefusedStream),
+        ] {
+            counter(
+                &mut family,
+                &[("cluster", &**cluster.name()), ("reason", reason)],
+                cluster.attempts(outcome),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn endpoints(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "highpress_endpoints",
+        "Endpoints of a cluster by their state",
+        None,
+        MetricType::Gauge,
+    )?;
+    for cluster in clusters {
+        let view = cluster.view();
+        let usable = view
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.usable)
+            .count();
+        for (state, count) in [
+            ("usable", usable),
+            ("unusable", view.endpoints.len() - usable),
+        ] {
+            gauge(
+                &mut family,
+                &[("cluster", &*view.name), ("state", state)],
+                count as f64,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn breakers(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "highpress_breaker_state",
+        "What an endpoint's breaker does with requests: 0 admit, 1 probe, 2 reject",
+        None,
+        MetricType::Gauge,
+    )?;
+    for cluster in clusters {
+        let view = cluster.view();
+        for endpoint in &view.endpoints {
+            let state = match endpoint.breaker {
+                "admit" => 0.0,
+                "probe" => 1.0,
+                _ => 2.0,
+            };
+            gauge(
+                &mut family,
+                &[("cluster", &*view.name), ("endpoint", &*endpoint.address)],
+                state,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn counter(family: &mut MetricEncoder<'_>, labels: &[(&str, &str)], count: u64) -> fmt::Result {
+    family
+        .encode_family(&labels)?
+        .encode_counter::<[(&str, &str); 0], _, u64>(&count, None)
+}
+
+fn gauge(family: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: f64) -> fmt::Result {
+    family.encode_family(&labels)?.encode_gauge(&value)
+}
