@@ -71,6 +71,10 @@ pub trait Service: Send + Sync + 'static {
 
 /// Where a request goes.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once, from `route` to the session"
+)]
 pub enum Lane<C> {
     /// Answered here; a body, if one comes, is discarded.
     Answer(Answer),

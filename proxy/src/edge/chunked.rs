@@ -129,3 +129,6 @@ impl Chunked {
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= 0x20 && byte != 0x7f)
 }
+
+#[cfg(test)]
+mod tests;

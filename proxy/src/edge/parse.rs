@@ -56,6 +56,7 @@ impl Scanner {
     ) -> Result<Option<Framing>, Refusal> {
         if !self.skipped_line && head.buffer.starts_with(b"\r\n") {
             head.buffer.drain(..2);
+            self.scanned = 0;
             self.skipped_line = true;
         }
         if self.scan(&head.buffer, limits)? {
@@ -312,3 +313,6 @@ fn frame(head: &Head, seen: &Seen) -> Result<Framing, Refusal> {
         expects_continue,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,7 +109,7 @@ async fn many_streams_run_at_once() {
         };
         running.push(tokio::spawn(async move { client.get("/slow").await }));
     }
-    let started = std::time::Instant::now();
+    let started = tokio::time::Instant::now();
     for answer in running {
         assert_eq!(answer.await.unwrap(), (StatusCode::OK, "slow".to_owned()));
     }

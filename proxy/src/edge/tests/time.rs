@@ -2,7 +2,9 @@
 
 use std::io::Write;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::support::{
     PATIENCE, read_answers, read_until_quiet, short_limits, start, start_with, wait_for,
