@@ -90,6 +90,16 @@ impl Settings {
         }
     }
 
+    /// Flags and environment only, for a program whose configuration file is not a flat one.
+    pub fn without_file(environment: impl Fn(&str) -> Option<String> + Send + 'static) -> Self {
+        Self {
+            environment: Box::new(environment),
+            file: File::default(),
+            asked: BTreeSet::new(),
+            mistakes: Vec::new(),
+        }
+    }
+
     /// A setting that may be absent. A value that cannot be read is noted and counts as absent.
     pub fn optional<T>(&mut self, name: &str, flag: Option<&str>) -> Option<T>
     where
