@@ -192,7 +192,12 @@ impl Pass {
     }
 
     /// A connection broke: a request on a reused one is repeated if its method is idempotent.
-    pub(crate) fn broken(&mut self, session: &Session, mut error: Box<Error>, reused: bool) -> Box<Error> {
+    pub(crate) fn broken(
+        &mut self,
+        session: &Session,
+        mut error: Box<Error>,
+        reused: bool,
+    ) -> Box<Error> {
         let repeatable = matches!(
             session.req_header().method,
             Method::GET

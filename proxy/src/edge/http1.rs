@@ -9,10 +9,12 @@ mod output;
 mod pass_through;
 
 use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -31,7 +33,7 @@ use super::{Answer, Lane, Service};
 /// Room for a typical request, asked for before each read.
 const READ_ROOM: usize = 2 * 1024;
 /// What a connection's buffer starts with.
-pub(super) const FIRST_ROOM: usize = 2 * READ_ROOM;
+const FIRST_ROOM: usize = 2 * READ_ROOM;
 /// Buffers larger than this are given back between requests.
 const KEPT_BUFFER: usize = 64 * 1024;
 /// Answers to pipelined requests are written together up to this size.
@@ -40,19 +42,19 @@ const COALESCED: usize = 64 * 1024;
 /// cut: closing at once would reset it, and the answer could be lost.
 const LINGER: (Duration, usize) = (Duration::from_secs(1), 256 * 1024);
 
-/// A connection in HTTP/1.1.
+/// A connection, in HTTP/1.1 unless its first bytes say otherwise.
 pub(super) struct Session<S: Service> {
-    worker: Arc<Worker<S>>,
-    _open: OpenConnection,
-    socket: Socket,
-    head: Head,
+    pub(super) worker: Arc<Worker<S>>,
+    pub(super) open: OpenConnection,
+    pub(super) socket: Socket,
+    pub(super) head: Head,
     scanner: Scanner,
     /// Where the request under way ends in the head's buffer.
     consumed: usize,
     /// What came while a call was running.
     early: Vec<u8>,
     output: Output,
-    timer: Timer,
+    pub(super) timer: Timer,
     /// When the first head must be complete, counted from the connection's start.
     first_deadline: Option<Instant>,
 }
@@ -83,30 +85,30 @@ enum Filled {
 }
 
 impl<S: Service> Session<S> {
-    /// A session on a connection whose first bytes may already be in `head`.
+    /// A session on a new connection.
     pub(super) fn new(
         worker: Arc<Worker<S>>,
         open: OpenConnection,
         socket: Socket,
-        head: Head,
-        timer: Timer,
+        peer: SocketAddr,
     ) -> Self {
+        let deadline = Instant::now() + worker.limits.header_timeout;
         Self {
+            timer: Timer::new(deadline, worker.limits.shortest_timeout()),
             worker,
-            _open: open,
+            open,
             socket,
-            head,
+            head: Head::new(peer, FIRST_ROOM),
             scanner: Scanner::default(),
             consumed: 0,
             early: Vec::new(),
             output: Output::default(),
-            first_deadline: Some(timer.deadline()),
-            timer,
+            first_deadline: Some(deadline),
         }
     }
 
     /// Serves requests until either side ends the connection.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&mut self) {
         let end = loop {
             match self.serve_one().await {
                 Ok(()) => self.prepare_next(),
@@ -116,13 +118,13 @@ impl<S: Service> Session<S> {
         match end {
             End::Close => {}
             End::Linger => self.linger().await,
-            End::Refuse(refusal, known) => self.refuse(refusal, known).await,
+            End::Refuse(refusal, HeadKnown::No) => self.refuse(refusal).await,
+            End::Refuse(refusal, HeadKnown::Yes) => {
+                let answer = self.worker.refuse(Some(&self.head), refusal);
+                self.output.push(answer, &self.head, false);
+                self.linger().await;
+            }
         }
-    }
-
-    /// Tells a client, without reading what it wants, that it cannot be served.
-    pub(super) async fn turn_away(mut self, refusal: Refusal) {
-        self.refuse(refusal, HeadKnown::No).await;
     }
 
     async fn serve_one(&mut self) -> Result<(), End> {
@@ -131,15 +133,17 @@ impl<S: Service> Session<S> {
         match worker.service.route(worker.index, &self.head) {
             Lane::Unary { call, max_body } => {
                 let body = self.read_body(framing, max_body).await?;
-                let answer = self.call(call, body).await?;
-                self.answer(answer, framing.keep_alive).await
-            }
-            Lane::Answer(answer) if self.discard_body(framing).await? => {
-                self.answer(answer, framing.keep_alive).await
+                let keep_alive = self.call(call, body, framing.keep_alive).await?;
+                self.settle(keep_alive).await
             }
             Lane::Answer(answer) => {
-                self.answer(answer, false).await.ok();
-                Err(End::Linger)
+                let answer = Box::new(answer);
+                let discarded = self.discard_body(framing).await?;
+                let keep_alive = self.answer(*answer, framing.keep_alive && discarded);
+                match discarded {
+                    true => self.settle(keep_alive).await,
+                    false => Err(End::Linger),
+                }
             }
             Lane::PassThrough { call } => self.pass_through(call, framing).await,
         }
@@ -178,6 +182,11 @@ impl<S: Service> Session<S> {
         }
     }
 
+    /// Reads once into the head's buffer.
+    pub(super) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        poll_fill(&mut self.socket, context, &mut self.head.buffer, READ_ROOM)
+    }
+
     /// Reads once into the head's buffer, within the timer's deadline.
     async fn fill(&mut self, idle: bool, room: usize) -> Filled {
         let Self {
@@ -204,9 +213,14 @@ impl<S: Service> Session<S> {
         .await
     }
 
-    /// Runs a call, and drops it when the client goes away. Answers to earlier requests that wait
-    /// for company leave now, if the call does not end at once.
-    async fn call(&mut self, call: S::Call, body: Range<usize>) -> Result<Answer, End> {
+    /// Runs a call and queues its answer, or drops it when the client goes away. Answers to earlier
+    /// requests that wait for company leave now, if the call does not end at once.
+    async fn call(
+        &mut self,
+        call: S::Call,
+        body: Range<usize>,
+        keep_alive: bool,
+    ) -> Result<bool, End> {
         let Self {
             worker,
             socket,
@@ -219,7 +233,9 @@ impl<S: Service> Session<S> {
         let mut future = pin!(worker.service.unary(worker.index, call, head, body));
         poll_fn(|context| {
             if let Poll::Ready(answer) = future.as_mut().poll(context) {
-                return Poll::Ready(Ok(answer));
+                let keep_alive = keep_alive && !worker.connections.is_draining();
+                output.push(answer, head, keep_alive);
+                return Poll::Ready(Ok(keep_alive));
             }
             if let Poll::Ready(Err(_)) = output.poll_write(socket, context) {
                 return Poll::Ready(Err(End::Close));
@@ -236,10 +252,15 @@ impl<S: Service> Session<S> {
         .await
     }
 
-    /// Queues an answer; writes it now if it is large or the last one.
-    async fn answer(&mut self, answer: Answer, keep_alive: bool) -> Result<(), End> {
+    /// Queues an answer; says whether the connection is kept after it.
+    fn answer(&mut self, answer: Answer, keep_alive: bool) -> bool {
         let keep_alive = keep_alive && !self.worker.connections.is_draining();
         self.output.push(answer, &self.head, keep_alive);
+        keep_alive
+    }
+
+    /// After an answer has been queued: writes it now if it is large or the last one.
+    async fn settle(&mut self, keep_alive: bool) -> Result<(), End> {
         if !keep_alive {
             self.flush().await?;
             let unread = !self.early.is_empty() || self.head.buffer.len() > self.consumed;
@@ -293,12 +314,10 @@ impl<S: Service> Session<S> {
         }
     }
 
-    async fn refuse(&mut self, refusal: Refusal, known: HeadKnown) {
-        let head = (known == HeadKnown::Yes).then_some(&self.head);
-        let answer = self.worker.service.refuse(self.worker.index, head, refusal);
-        if known == HeadKnown::No {
-            self.head.forget();
-        }
+    /// Refuses a request whose head is not known, and ends the connection.
+    pub(super) async fn refuse(&mut self, refusal: Refusal) {
+        self.head.forget();
+        let answer = self.worker.refuse(None, refusal);
         self.output.push(answer, &self.head, false);
         self.linger().await;
     }
@@ -313,10 +332,7 @@ impl<S: Service> Session<S> {
             let mut left = LINGER.1;
             while left > 0 {
                 self.head.buffer.clear();
-                let read = poll_fn(|context| {
-                    poll_fill(&mut self.socket, context, &mut self.head.buffer, READ_ROOM)
-                });
-                match read.await {
+                match poll_fn(|context| self.poll_fill(context)).await {
                     Ok(0) | Err(_) => return,
                     Ok(count) => left = left.saturating_sub(count),
                 }

@@ -24,11 +24,10 @@ use pingora_core::protocols::{Digest, SocketDigest};
 use tokio::time::{Instant, timeout};
 
 use self::flood::{Flood, Watched};
-use super::Service;
-use super::connections::OpenConnection;
 use super::socket::Socket;
 use super::timer::Timer;
 use super::workers::Worker;
+use super::{Service, http1};
 
 /// What a client sends first (RFC 9113 section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -70,14 +69,16 @@ enum Leaving {
 }
 
 /// Serves a connection whose first bytes, the preface among them, have been read.
-pub(super) async fn serve<S: Service>(
-    worker: Arc<Worker<S>>,
-    _open: OpenConnection,
-    socket: Socket,
-    first: Vec<u8>,
-    peer: SocketAddr,
-    timer: Timer,
-) {
+pub(super) async fn serve<S: Service>(begun: http1::Session<S>) {
+    let http1::Session {
+        worker,
+        open: _open,
+        socket,
+        head,
+        timer,
+        ..
+    } = begun;
+    let (peer, first) = (head.peer, head.buffer);
     let digest = Arc::new(digest(&socket, peer));
     let (watched, flood) = flood::watch(socket, first);
     let limits = &worker.limits;

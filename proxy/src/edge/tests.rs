@@ -6,6 +6,7 @@
 )]
 
 mod basics;
+mod frames;
 mod hostile;
 mod http2;
 mod pass_through;

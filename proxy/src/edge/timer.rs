@@ -27,10 +27,6 @@ impl Timer {
         }
     }
 
-    pub(super) fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
     /// Moves the deadline.
     pub(super) fn set(&mut self, deadline: Instant) {
         self.deadline = deadline;

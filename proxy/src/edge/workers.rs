@@ -18,11 +18,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 pub use self::accept::Stats;
-use self::accept::{Accepted, Acceptor, serve};
-use super::Service;
+use self::accept::{Accepted, Acceptor, start};
 use super::connections::Connections;
 use super::head::Head;
 use super::limits::EdgeLimits;
+use super::refusal::Refusal;
+use super::{Answer, Service};
 
 /// What a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +74,14 @@ pub(super) struct Worker<S> {
 const KEPT_HEADS: usize = 256;
 
 impl<S> Worker<S> {
+    /// Words a refusal.
+    pub(super) fn refuse(&self, head: Option<&Head>, refusal: Refusal) -> Answer
+    where
+        S: Service,
+    {
+        self.service.refuse(self.index, head, refusal)
+    }
+
     /// An empty head for a stream.
     pub(super) fn take_head(&self, peer: SocketAddr) -> Head {
         let mut head = self
@@ -238,7 +247,7 @@ async fn work<S: Service>(
     loop {
         tokio::select! {
             Some(accepted) = accepted.recv() => {
-                tokio::spawn(serve(worker.clone(), accepted));
+                start(&worker, accepted);
             }
             _ = drain.wait_for(|draining| *draining) => break,
         }
@@ -248,7 +257,7 @@ async fn work<S: Service>(
     }
     worker.connections.drain();
     while let Ok(accepted) = accepted.try_recv() {
-        tokio::spawn(serve(worker.clone(), accepted));
+        start(&worker, accepted);
     }
     timeout(worker.limits.drain_timeout, worker.connections.emptied())
         .await

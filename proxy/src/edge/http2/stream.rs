@@ -61,7 +61,7 @@ async fn run<S: Service>(
     let announced = match request::read(&request, head, &worker.limits) {
         Ok(announced) => announced,
         Err(refusal) => {
-            let answer = worker.service.refuse(worker.index, None, refusal);
+            let answer = worker.refuse(None, refusal);
             return send(shared, answer, is_head, &mut respond).await;
         }
     };
@@ -82,9 +82,7 @@ async fn run<S: Service>(
                     let call = worker.service.unary(worker.index, call, head, &body);
                     while_connected(call, &mut respond).await?
                 }
-                Err(BodyError::Refused(refusal)) => {
-                    worker.service.refuse(worker.index, Some(head), refusal)
-                }
+                Err(BodyError::Refused(refusal)) => worker.refuse(Some(head), refusal),
                 Err(BodyError::Gone) => return Err(Gone),
             }
         }

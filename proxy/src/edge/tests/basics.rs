@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::sync::atomic::Ordering;
 
-use super::support::{close_write, read_answers, start, wait_for};
+use super::support::{TestService, close_write, read_answers, start, wait_for};
 use crate::edge::EdgeLimits;
+use crate::edge::begin;
 
 #[test]
 fn answers_and_keeps_the_connection() {
@@ -93,4 +94,15 @@ fn names_come_in_lower_case_and_values_trimmed() {
         .unwrap();
     let seen = "/head Some(\"a=b?c\") Example.com\nhost=Example.com:80\nx-some=a b\nempty=\n";
     assert_eq!(read_answers(&mut client, 1), [(200, seen.to_owned())]);
+}
+
+/// The size of what an async function gives, without a call of it.
+fn size_of_future<A, B, F>(_function: fn(A, B) -> F) -> usize {
+    size_of::<F>()
+}
+
+#[test]
+fn a_connection_takes_little_room() {
+    let size = size_of_future(begin::serve::<TestService>);
+    assert!(size <= 2560, "the task of a connection takes {size} bytes");
 }

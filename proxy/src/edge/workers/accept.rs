@@ -13,8 +13,9 @@ use tokio::time::sleep;
 
 use super::{Protocols, Worker};
 use crate::edge::Service;
-use crate::edge::begin::Beginning;
+use crate::edge::begin;
 use crate::edge::connections::{Connections, OpenConnection};
+use crate::edge::http1::Session;
 use crate::edge::socket::Socket;
 
 /// The kernel bounds it by net.core.somaxconn.
@@ -176,32 +177,20 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Serves a connection from its first byte to its end.
-pub(super) async fn serve<S: Service>(worker: Arc<Worker<S>>, accepted: Accepted) {
-    let Accepted {
-        stream,
-        peer,
-        protocols,
-        open,
-        over_limit,
-    } = accepted;
-    let stream = match stream {
+/// Starts the task of a connection on the worker that it was given to.
+pub(super) fn start<S: Service>(worker: &Arc<Worker<S>>, accepted: Accepted) {
+    let stream = match accepted.stream {
         Handed::Here(stream) => Ok(stream),
         Handed::Over(stream) => TcpStream::from_std(stream),
     };
-    let Ok(stream) = stream else { return };
-    if stream.set_nodelay(true).is_err() {
+    // A connection that is gone already needs no more than this.
+    let Ok(stream) = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) else {
         return;
-    }
-    let beginning = Beginning {
-        worker,
-        open,
-        socket: Socket::Tcp(stream),
-        peer,
-        protocols,
     };
-    match over_limit {
-        true => beginning.turn_away().await,
-        false => beginning.serve().await,
-    }
+    let socket = Socket::Tcp(stream);
+    let session = Session::new(worker.clone(), accepted.open, socket, accepted.peer);
+    match accepted.over_limit {
+        true => tokio::spawn(begin::turn_away(session)),
+        false => tokio::spawn(begin::serve(session, accepted.protocols)),
+    };
 }
