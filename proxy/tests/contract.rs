@@ -200,7 +200,7 @@ async fn without_backends_there_is_503() {
 async fn a_backend_that_does_not_answer_is_503_in_time() {
     let mesh = Mesh::start().await;
     increment::counts(mesh.http()).await;
-    mesh.counter.freeze();
+    mesh.counter.freeze().await;
     let started = tokio::time::Instant::now();
     let path = "/api/v1/counter/a/like";
     let mut client = Client::new(mesh.http());

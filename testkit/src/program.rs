@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::child::Supervised;
-use crate::wait::{PATIENCE, within};
+use crate::wait::{PATIENCE, eventually, within};
 
 /// A program to start.
 #[derive(Debug)]
@@ -195,8 +195,23 @@ impl Running {
     }
 
     /// Freezes it where it stands: SIGSTOP. It keeps its sockets and answers nothing.
-    pub fn freeze(&self) {
+    ///
+    /// # Panics
+    /// When it does not stop.
+    pub async fn freeze(&self) {
         self.child.signal(Signal::STOP);
+        // A signal is only sent so far: another thread of it may still be running.
+        eventually(&format!("{} to stop", self.name), PATIENCE, async || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+            let stat = stat.map_err(|why| why.to_string())?;
+            let state = stat.rsplit(") ").next().unwrap_or_default();
+            if state.starts_with('T') {
+                Ok(())
+            } else {
+                Err(stat)
+            }
+        })
+        .await;
     }
 
     /// Lets it go on: SIGCONT.
@@ -329,7 +344,7 @@ mod tests {
             .start()
             .await;
         assert_eq!(program.address("http").port(), 9);
-        program.freeze();
+        program.freeze().await;
         assert!(!program.has_ended());
         program.kill().await;
         assert!(program.has_ended());

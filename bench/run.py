@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Measures highpress-proxy beside Envoy's transcoder, grpc-gateway and a floor, in front of the same counter service.
+
+Everything is on the loopback and bounded; nothing of the system is changed. Sets the peers up on its first run
+(bench/peers/setup.sh) and builds the workspace's programs in release mode. Needs two cores and a quiet machine.
+Writes bench/RESULTS.md.
+"""
+
+import argparse
+import datetime
+import os
+import subprocess
+import sys
+import tempfile
+
+import measure
+import peers
+import report
+
+CLOSED = {
+    "get": "GET one counter",
+    "increment": "POST increment",
+    "batch": "POST batch of 50",
+}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="about how long each measurement loads a gateway")
+    parser.add_argument("--connections", type=int, nargs="+", default=[64], help="closed loop over HTTP/1.1")
+    parser.add_argument("--h2c", metavar="CxS", nargs="*", default=[], help="closed loop over HTTP/2: connections x streams, such as 4x16")
+    parser.add_argument("--workloads", nargs="+", choices=CLOSED, default=list(CLOSED))
+    parser.add_argument("--peers", nargs="+", choices=peers.STARTERS, default=list(peers.STARTERS))
+    parser.add_argument("--rate", type=int, default=3000, help="requests/s of the open loop; 0 leaves it out")
+    parser.add_argument("--foreign", type=float, default=0.05, help="share of a core that other programs may take")
+    parser.add_argument("--repeats", type=int, default=3, help="tries at an undisturbed measurement")
+    parser.add_argument("--no-build", action="store_true", help="use what is in target/release")
+    parser.add_argument("--output", default=os.path.join(peers.ROOT, "bench", "RESULTS.md"))
+    return parser.parse_args()
+
+
+def build():
+    subprocess.run(["cargo", "build", "--release", "--locked", "-p", "highpress-proxy", "-p", "highpress-counter",
+                    "-p", "load", "-p", "floor"], cwd=peers.ROOT, check=True)
+
+
+def set_up(options):
+    if not options.no_build:
+        build()
+    if not all(os.access(f"{peers.PEERS}/{name}", os.X_OK) for name in ("envoy", "grpc-gateway")):
+        subprocess.run([os.path.join(peers.ROOT, "bench", "peers", "setup.sh")], check=True)
+
+
+def scenarios(options):
+    """(title, workload, driver's flags, open loop?)"""
+    for workload in options.workloads:
+        for connections in options.connections:
+            yield f"{CLOSED[workload]}, {connections} connections", workload, ["--connections", str(connections)], False
+        for shape in options.h2c:
+            connections, streams = shape.split("x")
+            yield (f"{CLOSED[workload]}, h2c {connections} × {streams} streams", workload,
+                   ["--connections", connections, "--streams", streams], False)
+    if options.rate:
+        for workload in options.workloads:
+            yield (f"{CLOSED[workload]}, {options.rate} requests/s, 64 connections", workload,
+                   ["--connections", "64", "--rate", str(options.rate)], True)
+
+
+def measured(bench, options):
+    """[(title, open loop?, [{peer: report}])] after warming up, which also says how many requests fill the time."""
+    found = [(title, workload, flags, is_open, []) for title, workload, flags, is_open in scenarios(options)]
+    for title, workload, flags, is_open, rounds in found:
+        requests = {}
+        for peer in bench.peers:
+            warm = bench.load(peer, workload, 3000, *flags)
+            requests[peer.name] = max(1000, int(options.seconds * (options.rate if is_open else warm["rps"])))
+        for turn in range(options.rounds):
+            order = bench.peers[turn % len(bench.peers):] + bench.peers[:turn % len(bench.peers)]
+            run = {peer.name: bench.measure(peer, workload, requests[peer.name], *flags) for peer in order}
+            rounds.append(run)
+            figures = ", ".join(f"{name} {run[name]['cpu_us']:.1f} µs p99 {run[name]['p99_us'] / 1000:.2f} ms" for name in sorted(run))
+            print(f"{title}, round {turn + 1}: {figures}", file=sys.stderr, flush=True)
+    return [(title, is_open, rounds) for title, _, _, is_open, rounds in found]
+
+
+def main():
+    options = arguments()
+    set_up(options)
+    started = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        try:
+            counter = peers.start_counter(folder)
+            started.append(counter)
+            for name in options.peers:
+                started.append(peers.STARTERS[name](counter.address, folder))
+            bench = measure.Bench(counter, started[1:], options)
+            for number in range(10):
+                seed = {"resource_id": f"seed-{number}", "counter_type": "like", "delta": 1_000_000 + number}
+                measure.ask(bench.reader, "/api/v1/counter/increment", seed)
+            idle = {peer.name: measure.memory_mib(peer.pid) for peer in bench.peers}
+            results = measured(bench, options)
+            after = {peer.name: measure.memory_mib(peer.pid) for peer in bench.peers}
+        finally:
+            for process in reversed(started):
+                process.stop()
+    lines = report.head(options, datetime.date.today().isoformat())
+    lines.append("## Full load\n")
+    for title, is_open, rounds in results:
+        if not is_open:
+            lines += report.full_load(title, rounds, options.peers)
+    if options.rate:
+        lines.append("## Fixed rate\n")
+        lines += ["Requests are due at evenly spaced moments; latency counts from the moment a request was due.\n"]
+        for title, is_open, rounds in results:
+            if is_open:
+                lines += report.fixed_rate(title, rounds, options.peers)
+    lines += report.memory(idle, after, options.peers)
+    with open(options.output, "w") as file:
+        file.write("\n".join(lines))
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
