@@ -23,7 +23,7 @@ use h2::server::{Builder, Connection};
 use pingora_core::protocols::{Digest, SocketDigest};
 use tokio::time::{Instant, timeout};
 
-use self::flood::{Flood, Watched};
+use self::flood::{Seen, Watched};
 use super::socket::Socket;
 use super::timer::Timer;
 use super::workers::Worker;
@@ -52,20 +52,23 @@ pub(super) struct Shared<S> {
 struct Session<S> {
     shared: Arc<Shared<S>>,
     connection: Connection<Watched, Bytes>,
-    flood: Flood,
+    seen: Seen,
     timer: Timer,
     opened: u32,
-    idle: bool,
-    leaving: Leaving,
+    waiting: Waiting,
 }
 
+/// What a connection waits for, apart from frames; each has its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leaving {
-    No,
-    /// A GOAWAY has been sent; streams that run may end.
-    Gracefully,
-    /// As soon as the last frame has been written.
-    Now,
+enum Waiting {
+    /// For streams that run; they have their own deadlines.
+    Streams,
+    /// For a header that has begun.
+    Header,
+    /// For the first stream, or another one.
+    Idle,
+    /// For the last streams, and the last frame to be written, before the end.
+    End,
 }
 
 /// Serves a connection whose first bytes, the preface among them, have been read.
@@ -80,7 +83,7 @@ pub(super) async fn serve<S: Service>(begun: http1::Session<S>) {
     } = begun;
     let (peer, first) = (head.peer, head.buffer);
     let digest = Arc::new(digest(&socket, peer));
-    let (watched, flood) = flood::watch(socket, first);
+    let (watched, seen) = flood::watch(socket, first);
     let limits = &worker.limits;
     let mut builder = Builder::new();
     builder
@@ -102,11 +105,10 @@ pub(super) async fn serve<S: Service>(begun: http1::Session<S>) {
     let mut session = Session {
         shared: Arc::new(shared),
         connection,
-        flood,
+        seen,
         timer,
         opened: 0,
-        idle: false,
-        leaving: Leaving::No,
+        waiting: Waiting::Streams,
     };
     poll_fn(|context| session.poll(context)).await;
 }
@@ -139,54 +141,69 @@ impl<S: Service> Session<S> {
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => {}
             }
-            if self.abused() && self.leaving != Leaving::Now {
-                self.leave(Leaving::Now, FAREWELL);
-                continue;
+            if self.waiting != Waiting::End {
+                if self.is_abused() {
+                    self.end_now();
+                    continue;
+                }
+                if self.shared.worker.connections.is_draining() {
+                    self.end_gracefully(self.shared.worker.limits.drain_timeout);
+                    continue;
+                }
+                self.note_waiting();
             }
-            if self.leaving == Leaving::No && self.shared.worker.connections.is_draining() {
-                self.leave(Leaving::Gracefully, self.shared.worker.limits.drain_timeout);
-                continue;
-            }
-            self.note_idleness();
             if self.timer.poll(context).is_pending() {
                 return Poll::Pending;
             }
-            if self.leaving != Leaving::No {
-                return Poll::Ready(());
-            }
-            if self.idle {
-                self.leave(Leaving::Gracefully, FAREWELL);
-            } else {
-                self.timer
-                    .set(Instant::now() + self.shared.worker.limits.idle_timeout);
+            match self.waiting {
+                Waiting::End => return Poll::Ready(()),
+                Waiting::Header => self.end_now(),
+                Waiting::Idle => self.end_gracefully(FAREWELL),
+                Waiting::Streams => self.wait_for(Waiting::Streams),
             }
         }
     }
 
-    fn abused(&self) -> bool {
+    fn is_abused(&self) -> bool {
         let resets = self.shared.resets.load(Ordering::Relaxed);
-        let mostly_reset =
-            resets > self.shared.worker.limits.stream_resets && resets > self.opened / 2;
-        mostly_reset || self.flood.is_flooding()
+        let allowed = self.shared.worker.limits.stream_resets.max(self.opened / 2);
+        resets > allowed || self.seen.is_flooding()
     }
 
-    fn leave(&mut self, how: Leaving, wait: Duration) {
-        match how {
-            Leaving::Now => self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM),
-            _ => self.connection.graceful_shutdown(),
-        }
-        self.leaving = how;
+    fn end_now(&mut self) {
+        self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        self.waiting = Waiting::End;
+        self.timer.set(Instant::now() + FAREWELL);
+    }
+
+    fn end_gracefully(&mut self, wait: Duration) {
+        self.connection.graceful_shutdown();
+        self.waiting = Waiting::End;
         self.timer.set(Instant::now() + wait);
     }
 
-    /// The idle timeout runs from the moment at which the last stream is seen to have ended.
-    fn note_idleness(&mut self) {
-        let idle = self.shared.active.load(Ordering::Relaxed) == 0;
-        if idle && !self.idle && self.leaving == Leaving::No {
-            self.timer
-                .set(Instant::now() + self.shared.worker.limits.idle_timeout);
+    /// The deadline of a wait runs from the moment at which it is seen to begin.
+    fn note_waiting(&mut self) {
+        let waiting = if self.seen.is_unfinished() {
+            Waiting::Header
+        } else if self.shared.active.load(Ordering::Relaxed) == 0 {
+            Waiting::Idle
+        } else {
+            Waiting::Streams
+        };
+        if waiting != self.waiting {
+            self.wait_for(waiting);
         }
-        self.idle = idle;
+    }
+
+    fn wait_for(&mut self, waiting: Waiting) {
+        let limits = &self.shared.worker.limits;
+        let wait = match waiting {
+            Waiting::Header => limits.header_timeout,
+            _ => limits.idle_timeout,
+        };
+        self.timer.set(Instant::now() + wait);
+        self.waiting = waiting;
     }
 }
 

@@ -1,4 +1,5 @@
-//! Watches the frames of an HTTP/2 connection go by, and says when a client only makes work.
+//! Watches the frames of an HTTP/2 connection go by, and says when a client only makes work, or
+//! begins a header and does not end it.
 //!
 //! SETTINGS, PING, PRIORITY, RST_STREAM, WINDOW_UPDATE and empty frames are free for a client and
 //! cost the server an answer or a lookup (CVE-2019-9512, -9515, -9518 and kin). Each takes from a
@@ -26,11 +27,19 @@ const BYTES_WORTH: usize = 4 * 1024;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
 const FRAME_HEADER: usize = 9;
 
-/// Whether the client of a connection has been found to be flooding.
-#[derive(Debug, Clone)]
-pub(super) struct Flood(Arc<AtomicBool>);
+/// What has been seen of a connection's client.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen(Arc<Flags>);
+
+#[derive(Debug, Default)]
+struct Flags {
+    flooding: AtomicBool,
+    /// A header block or a frame other than DATA has begun and not ended.
+    unfinished: AtomicBool,
+}
 
 /// The connection's socket, watched; what had been read from it before comes first.
 #[derive(Debug)]
@@ -47,20 +56,23 @@ struct Meter {
     skip: usize,
     header: [u8; FRAME_HEADER],
     filled: usize,
+    /// HEADERS have come, END_HEADERS has not.
+    in_block: bool,
     budget: i64,
     refilled: Instant,
-    flooding: Flood,
+    seen: Seen,
 }
 
-pub(super) fn watch(socket: Socket, first: Vec<u8>) -> (Watched, Flood) {
-    let flood = Flood(Arc::new(AtomicBool::new(false)));
+pub(super) fn watch(socket: Socket, first: Vec<u8>) -> (Watched, Seen) {
+    let seen = Seen::default();
     let meter = Meter {
         skip: PREFACE.len(),
         header: [0; FRAME_HEADER],
         filled: 0,
+        in_block: false,
         budget: BURST,
         refilled: Instant::now(),
-        flooding: flood.clone(),
+        seen: seen.clone(),
     };
     (
         Watched {
@@ -68,13 +80,17 @@ pub(super) fn watch(socket: Socket, first: Vec<u8>) -> (Watched, Flood) {
             first,
             meter,
         },
-        flood,
+        seen,
     )
 }
 
-impl Flood {
+impl Seen {
     pub(super) fn is_flooding(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.flooding.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.0.unfinished.load(Ordering::Relaxed)
     }
 }
 
@@ -93,11 +109,17 @@ impl Meter {
                 self.frame();
             }
         }
+        let in_frame = self.filled > 0 || (self.skip > 0 && self.header[3] != DATA);
+        let unfinished = in_frame || self.in_block;
+        self.seen.0.unfinished.store(unfinished, Ordering::Relaxed);
     }
 
     fn frame(&mut self) {
-        let [a, b, c, kind, ..] = self.header;
+        let [a, b, c, kind, flags, ..] = self.header;
         self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.in_block = flags & END_HEADERS == 0;
+        }
         match kind {
             HEADERS => self.earn(REQUEST_WORTH),
             // The library bounds them by the size of the header list.
@@ -122,7 +144,7 @@ impl Meter {
         self.refilled = now;
         self.budget = (self.budget + earned as i64).min(BURST);
         if self.budget < 0 {
-            self.flooding.0.store(true, Ordering::Relaxed);
+            self.seen.0.flooding.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -134,7 +156,7 @@ impl AsyncRead for Watched {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.meter.flooding.is_flooding() {
+        if this.meter.seen.is_flooding() {
             // Nothing more is taken in. The session, whose poll this is, sees the flag next.
             return Poll::Pending;
         }

@@ -314,23 +314,34 @@ fn an_answer_that_is_not_taken_is_given_up() {
 
 #[test]
 fn a_header_block_that_dribbles_is_cut() {
-    let edge = start(short_limits());
+    let limits = EdgeLimits {
+        idle_timeout: PATIENCE,
+        ..short_limits()
+    };
+    let edge = start(limits);
     let mut client = begin(&edge, b"");
+    let fields = block(&[METHOD, SCHEME, AUTHORITY, PATH]);
+    let request = frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields);
     let started = Instant::now();
-    let request = frame(
-        HEADERS,
-        END_HEADERS | END_STREAM,
-        1,
-        &block(&[METHOD, SCHEME, AUTHORITY, PATH]),
-    );
-    client.write_all(&request[..request.len() - 5]).unwrap();
-    let mut rest = Vec::new();
-    client
-        .read_to_end(&mut rest)
-        .expect("the edge to close the connection");
+    let mut dribble = client.try_clone().unwrap();
+    let writer = std::thread::spawn(move || {
+        for byte in &request[..request.len() - 1] {
+            std::thread::sleep(Duration::from_millis(50));
+            if dribble.write_all(&[*byte]).is_err() {
+                break;
+            }
+        }
+    });
+    assert_eq!(hear(&mut client), Said::GoAway(ENHANCE_YOUR_CALM));
     assert!(
-        started.elapsed() >= Duration::from_millis(500),
+        started.elapsed() >= Duration::from_millis(280),
         "after {:?}",
         started.elapsed()
     );
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "after {:?}",
+        started.elapsed()
+    );
+    writer.join().unwrap();
 }
