@@ -5,6 +5,7 @@
 mod grpc {
     mod contract;
     mod crash;
+    mod disk_full;
     mod program;
     mod redis_away;
     mod setup;
