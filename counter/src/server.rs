@@ -5,6 +5,7 @@
 //! refuses what is not gRPC with 415. Protocol: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 
 mod deadline;
+mod streams;
 
 use std::convert::Infallible;
 use std::io;
@@ -16,7 +17,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use service_kit::Drain;
 use service_kit::metrics::GrpcMetrics;
@@ -28,6 +29,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use self::deadline::grpc_timeout;
+use self::streams::Streams;
 use crate::dispatch::{Dispatch, Method};
 
 /// Streams at a time on one connection: a gateway multiplexes all its calls over a few.
@@ -58,7 +60,6 @@ impl Server {
     /// Serves until the drain begins, then lets calls finish for `drain_timeout` at most.
     pub(crate) async fn serve(self, listener: TcpListener, drain: &Drain, drain_timeout: Duration) {
         let server = Arc::new(self);
-        let builder = http2_builder();
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         loop {
@@ -66,7 +67,7 @@ impl Server {
                 () = drain.begun() => break,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        connections.spawn(server.clone().connection(stream, builder.clone(), graceful.watcher()));
+                        connections.spawn(server.clone().connection(stream, graceful.watcher()));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
@@ -87,12 +88,7 @@ impl Server {
         }
     }
 
-    async fn connection(
-        self: Arc<Self>,
-        stream: TcpStream,
-        builder: http2::Builder<TokioExecutor>,
-        watcher: Watcher,
-    ) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, watcher: Watcher) {
         if let Err(error) = set_options(&stream) {
             tracing::debug!(%error, "cannot set socket options");
         }
@@ -100,8 +96,10 @@ impl Server {
             let server = self.clone();
             async move { Ok::<_, Infallible>(server.answer(request).await) }
         });
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = watcher.watch(connection).await {
+        let streams = Streams::default();
+        let connection =
+            http2_builder(streams.clone()).serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = streams.run(watcher.watch(connection)).await {
             tracing::debug!(%error, "connection ended");
         }
     }
@@ -130,8 +128,8 @@ impl Server {
     }
 }
 
-fn http2_builder() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2_builder(streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)

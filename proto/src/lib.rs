@@ -3,6 +3,8 @@
 //! The sources are `proto/proto/**/*.proto`. What is under `src/generated` is written by `cargo run -p proto-codegen`
 //! and checked in, so that a build needs no protoc; `-- --check` says whether it is fresh.
 
+mod codec;
+
 /// The counter service: package `counter`.
 pub mod counter {
     #![allow(

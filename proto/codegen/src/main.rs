@@ -95,6 +95,7 @@ fn generate(include: &Path) -> Result<Files, Box<dyn Error>> {
     let scratch = Scratch::new()?;
     tonic_prost_build::configure()
         .emit_rerun_if_changed(false)
+        .codec_path("crate::codec::SmallMessages")
         .out_dir(&scratch.0)
         .compile_fds(for_rust)?;
     let mut files = read_all(&scratch.0)?;

@@ -223,7 +223,7 @@ pub mod counter_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallMessages::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/counter.CounterService/IncrementCounter",
             );
@@ -248,7 +248,7 @@ pub mod counter_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallMessages::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/counter.CounterService/GetCounter",
             );
@@ -273,7 +273,7 @@ pub mod counter_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallMessages::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/counter.CounterService/BatchGetCounters",
             );
@@ -298,7 +298,7 @@ pub mod counter_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallMessages::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/counter.CounterService/GetStatus",
             );
@@ -466,7 +466,7 @@ pub mod counter_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = IncrementCounterSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallMessages::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -511,7 +511,7 @@ pub mod counter_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetCounterSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallMessages::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -557,7 +557,7 @@ pub mod counter_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = BatchGetCountersSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallMessages::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -602,7 +602,7 @@ pub mod counter_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetStatusSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallMessages::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
