@@ -63,7 +63,10 @@ impl<'a> Cursor<'a> {
         for shift in 0..10 {
             let byte = *self.bytes.get(self.at).ok_or(WireError::Truncated)?;
             self.at += 1;
-            // The tenth byte has one bit left; what is above it is dropped, as every parser does.
+            // The tenth byte has one bit left.
+            if shift == 9 && byte > 1 {
+                return Err(WireError::Varint);
+            }
             value |= u64::from(byte & 0x7f) << (7 * shift);
             if byte < 0x80 {
                 return Ok(value);

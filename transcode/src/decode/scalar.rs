@@ -92,7 +92,8 @@ fn write_double(value: f64, out: &mut Vec<u8>) {
     }
 }
 
-/// Whole numbers without `.0`, as other implementations write them.
+/// Whole numbers without `.0`, as other implementations write them; but `-0` would be an integer without a sign to many readers.
 fn write_finite(text: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes());
+    let whole = text.strip_suffix(".0").filter(|&whole| whole != "-0");
+    out.extend_from_slice(whole.unwrap_or(text).as_bytes());
 }
