@@ -145,11 +145,7 @@ pub(crate) fn parse_duration(text: &[u8]) -> Option<(i64, i32)> {
     let (seconds, rest) = text.split_at(whole);
     let (nanos, rest) = fraction(rest)?;
     let seconds = digits(seconds)?;
-    if whole == 0
-        || !rest.is_empty()
-        || seconds > MAX_DURATION
-        || (seconds == MAX_DURATION && nanos > 0)
-    {
+    if whole == 0 || !rest.is_empty() || seconds > MAX_DURATION {
         return None;
     }
     Some(if negative {
@@ -280,7 +276,6 @@ mod tests {
             "+1s",
             "1 s",
             "315576000001s",
-            "315576000000.1s",
             "--1s",
         ] {
             assert_eq!(parse_duration(text.as_bytes()), None, "{text}");

@@ -35,7 +35,7 @@ impl<'w> Records<'w> {
     }
 
     /// Before the tag of a field's first record.
-    fn from_first(&self, slot: Slot) -> Cursor<'w> {
+    fn at_first(&self, slot: Slot) -> Cursor<'w> {
         Cursor::starting_at(self.wire, slot.first)
     }
 
@@ -148,7 +148,7 @@ impl Decoder<'_> {
                 let start = out.len();
                 for_each_record(
                     field,
-                    records.from_first(slot),
+                    records.at_first(slot),
                     slot.count,
                     depth,
                     |tag, cursor| self.elements(field, tag, cursor, out, depth),
@@ -156,7 +156,7 @@ impl Decoder<'_> {
                 close_list(out, start);
             }
             (Cardinality::Map, _) => {
-                self.map(field, records.from_first(slot), slot.count, out, depth)?;
+                self.map(field, records.at_first(slot), slot.count, out, depth)?;
             }
         }
         Ok(true)
@@ -209,7 +209,7 @@ impl Decoder<'_> {
         let slot = records.slot(field);
         for_each_record(
             field,
-            records.from_first(slot),
+            records.at_first(slot),
             slot.count,
             depth,
             |_, cursor| visit(payload(field, cursor, depth)?),
@@ -226,7 +226,7 @@ impl Decoder<'_> {
         let slot = records.slot(field);
         match (field.cardinality, field.kind) {
             (Cardinality::Map, _) => {
-                let first = records.from_first(slot);
+                let first = records.at_first(slot);
                 Ok(self.map_entries(field, first, slot.count, depth)?.len())
             }
             (_, Kind::Message(_) | Kind::String | Kind::Bytes) => Ok(slot.count),
@@ -239,7 +239,7 @@ impl Decoder<'_> {
                 };
                 for_each_record(
                     field,
-                    records.from_first(slot),
+                    records.at_first(slot),
                     slot.count,
                     depth,
                     |tag, cursor| {
@@ -291,7 +291,7 @@ fn merged<'w>(
     let mut all = Vec::new();
     for_each_record(
         field,
-        records.from_first(slot),
+        records.at_first(slot),
         slot.count,
         depth,
         |_, cursor| {

@@ -188,21 +188,7 @@ impl Builder {
         oneofs: &[OneofDescriptorProto],
     ) -> Result<Field, SchemaError> {
         let name = place.full_name(&declared.name);
-        if !(1..=MAX_FIELD_NUMBER).contains(&declared.number) {
-            return Err(SchemaError::Invalid {
-                name,
-                why: "the field number is outside 1..=536870911",
-            });
-        }
-        let oneof = declared
-            .oneof_index
-            .and_then(|index| oneofs.get(index as usize));
-        if declared.oneof_index.is_some() && oneof.is_none() {
-            return Err(SchemaError::Invalid {
-                name,
-                why: "its oneof is not declared",
-            });
-        }
+        let oneof = checked_oneof(&name, declared, oneofs)?;
         let oneof_features = oneof.and_then(|oneof| oneof.options.as_ref()?.features.as_ref());
         let options = declared.options.as_ref();
         let features = place
@@ -217,6 +203,11 @@ impl Builder {
             .schema
             .message(&place.scope)
             .is_some_and(|id| self.schema.message_info(id).map_entry);
+        let cardinality = match (map, repeated) {
+            (true, _) => Cardinality::Map,
+            (false, true) => Cardinality::Repeated,
+            (false, false) => Cardinality::Single,
+        };
         let is_message = matches!(kind, Kind::Message(_));
         let packable = repeated && !is_message && !matches!(kind, Kind::String | Kind::Bytes);
         Ok(Field {
@@ -228,11 +219,7 @@ impl Builder {
             name: declared.name.clone(),
             number: declared.number.unsigned_abs(),
             kind,
-            cardinality: match (map, repeated) {
-                (true, _) => Cardinality::Map,
-                (false, true) => Cardinality::Repeated,
-                (false, false) => Cardinality::Single,
-            },
+            cardinality,
             presence: !repeated
                 && (is_message
                     || oneof.is_some()
@@ -395,6 +382,28 @@ impl Builder {
         });
         Ok(())
     }
+}
+
+/// The oneof that a field names; its number is checked too.
+fn checked_oneof<'d>(
+    name: &str,
+    declared: &FieldDescriptorProto,
+    oneofs: &'d [OneofDescriptorProto],
+) -> Result<Option<&'d OneofDescriptorProto>, SchemaError> {
+    let invalid = |why| SchemaError::Invalid {
+        name: name.to_owned(),
+        why,
+    };
+    if !(1..=MAX_FIELD_NUMBER).contains(&declared.number) {
+        return Err(invalid("the field number is outside 1..=536870911"));
+    }
+    let Some(index) = declared.oneof_index else {
+        return Ok(None);
+    };
+    let oneof = oneofs.get(index as usize);
+    oneof
+        .map(Some)
+        .ok_or_else(|| invalid("its oneof is not declared"))
 }
 
 fn join(scope: &str, name: &str) -> String {
