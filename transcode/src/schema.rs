@@ -108,6 +108,8 @@ pub struct Field {
     pub delimited: bool,
     /// Its place in [`Message::oneofs`].
     pub oneof: Option<usize>,
+    /// It is an extension.
+    pub extension: bool,
     /// The comment in its source, if the descriptors carry it.
     pub comment: String,
 }

@@ -28,6 +28,7 @@ pub(super) fn schema<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> Result<Sch
     for file in &files {
         builder.fill_file(file)?;
     }
+    builder.order_extensions();
     Ok(builder.schema)
 }
 
@@ -233,6 +234,7 @@ impl Builder {
             delimited: declared.r#type == TYPE_GROUP
                 || (is_message && features.delimited && !map && !in_map_entry),
             oneof: None,
+            extension: false,
             comment: String::new(),
         })
     }
@@ -320,6 +322,7 @@ impl Builder {
             let mut field = self.field(place, declared, &[])?;
             let extendee = self.resolve(&name, &declared.extendee)?;
             let target = &mut self.schema.messages[extendee.index()];
+            field.extension = true;
             field.name = format!("[{name}]");
             field.json_name.clone_from(&field.name);
             field.presence = field.cardinality == Cardinality::Single;
@@ -328,6 +331,23 @@ impl Builder {
             check_numbers(&target.full_name, &target.fields)?;
         }
         Ok(())
+    }
+
+    /// Extensions by number, whichever file or message declares them.
+    fn order_extensions(&mut self) {
+        for message in &mut self.schema.messages {
+            let declared = message
+                .fields
+                .iter()
+                .take_while(|field| !field.extension)
+                .count();
+            message.fields[declared..].sort_by_key(|field| field.number);
+            message
+                .fields
+                .iter_mut()
+                .enumerate()
+                .for_each(|(index, field)| field.index = index);
+        }
     }
 
     fn fill_service(
