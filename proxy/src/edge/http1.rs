@@ -34,6 +34,8 @@ use super::{Answer, Lane, Service};
 const READ_ROOM: usize = 2 * 1024;
 /// What a connection's buffer starts with.
 const FIRST_ROOM: usize = 2 * READ_ROOM;
+/// Room for what a client sends while its request is being answered; usually that is nothing.
+const FIRST_GLANCE: usize = 64;
 /// Buffers larger than this are given back between requests.
 const KEPT_BUFFER: usize = 64 * 1024;
 /// Answers to pipelined requests are written together up to this size.
@@ -241,7 +243,12 @@ impl<S: Service> Session<S> {
                 return Poll::Ready(Err(End::Close));
             }
             while early.len() < worker.limits.pipelined_bytes {
-                match poll_fill(socket, context, early, 1) {
+                let room = if early.is_empty() {
+                    FIRST_GLANCE
+                } else {
+                    READ_ROOM
+                };
+                match poll_fill(socket, context, early, room) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(End::Close)),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Pending => break,

@@ -97,7 +97,16 @@ impl Scanner {
             }
         }
         self.rest_fits(buffer.len(), limits)?;
-        Ok(false)
+        match self.begins_well(buffer) {
+            true => Ok(false),
+            false => Err(Refusal::BadRequest("this is no request line")),
+        }
+    }
+
+    /// Whether what there is of a request line can be the start of one; TLS cannot.
+    fn begins_well(&self, buffer: &[u8]) -> bool {
+        let first = buffer.first().copied().unwrap_or(b'\r');
+        !self.lines.is_empty() || first == b'\r' || grammar::token_byte(first) != 0
     }
 
     /// Bounds a head that is not yet whole.

@@ -256,11 +256,16 @@ async fn work<S: Service>(
         acceptor.abort();
     }
     worker.connections.drain();
-    while let Ok(accepted) = accepted.try_recv() {
-        start(&worker, accepted);
-    }
-    timeout(worker.limits.drain_timeout, worker.connections.emptied())
-        .await
-        .ok();
+    let drained = async {
+        loop {
+            tokio::select! {
+                biased;
+                // Another worker may have accepted it just before it heard of the drain.
+                Some(accepted) = accepted.recv() => start(&worker, accepted),
+                () = worker.connections.emptied() => return,
+            }
+        }
+    };
+    timeout(worker.limits.drain_timeout, drained).await.ok();
     worker.connections.open()
 }

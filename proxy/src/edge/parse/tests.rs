@@ -52,6 +52,7 @@ fn what_is_wrong_is_known_before_the_head_is_whole() {
         "GET / HTTP/3.0\r\n",
         "GET / HTTP/1.1\r\nA: b\nC",
         "\r\n\r\n",
+        "\x16\x03\x01",
     ] {
         assert!(parse_in_pieces(start.as_bytes(), 1).0.is_err(), "{start:?}");
     }
