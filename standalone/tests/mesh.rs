@@ -35,31 +35,26 @@ fn up(data: &Path) -> Program {
         .arg(data)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keeps_the_phase_1_contract() {
-    let data = tempfile::tempdir().unwrap();
-    let mesh = up(data.path()).start().await;
-    let http = mesh.address("http");
-    increment::counts(http).await;
-    increment::spellings(http).await;
-    increment::ids(http).await;
-    increment::documents(http).await;
-    increment::types(http).await;
-    increment::overflow(http).await;
-    get::reads(http).await;
-    get::refusals(http).await;
-    batch::reads(http).await;
-    batch::limits(http).await;
-    batch::refusals(http).await;
-    hot::ranks(http).await;
-    hot::default_limit(http).await;
-    hot::refusals(http).await;
-    paths::unknown(http).await;
-    paths::methods(http).await;
-    paths::too_large(http).await;
-    health::healthy(http).await;
-    health::views(http).await;
-    health::instances(http, mesh.address("counter")).await;
+/// One test for each family of checks, each with a mesh of its own.
+macro_rules! keeps_the_contract {
+    ($($test:ident: $($check:path),+;)+) => {$(
+        #[tokio::test]
+        async fn $test() {
+            let data = tempfile::tempdir().unwrap();
+            let mesh = up(data.path()).start().await;
+            $($check(mesh.address("http")).await;)+
+        }
+    )+};
+}
+
+keeps_the_contract! {
+    contract_of_increments: increment::counts, increment::spellings, increment::ids, increment::types, increment::overflow;
+    contract_of_documents: increment::documents;
+    contract_of_reads: get::reads, get::refusals;
+    contract_of_batches: batch::reads, batch::limits, batch::refusals;
+    contract_of_rankings: hot::ranks, hot::default_limit, hot::refusals;
+    contract_of_paths: paths::unknown, paths::methods, paths::too_large;
+    contract_of_health: health::healthy, health::views;
 }
 
 /// Increments counters `r0` to `r4` until the mesh is gone; what was acknowledged and what was sent, by counter.
