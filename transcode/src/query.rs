@@ -143,11 +143,11 @@ impl Query {
     }
 
     fn target(&self, schema: &Schema, path: FieldPath) -> Target {
-        if self.taken.path.contains(&path) {
+        let within = |taken: &FieldPath| path.steps().starts_with(taken.steps());
+        if self.taken.path.iter().any(within) {
             return Target::No(FROM_PATH);
         }
-        let below = |body: &FieldPath| path.steps().starts_with(body.steps());
-        if self.taken.whole || self.taken.body.as_ref().is_some_and(below) {
+        if self.taken.whole || self.taken.body.as_ref().is_some_and(within) {
             return Target::No(FROM_BODY);
         }
         match path.field(schema).cardinality {

@@ -20,7 +20,7 @@ pub struct Template {
 }
 
 /// One segment of a pattern, variables taken apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Segment {
     /// This text, percent-decoded.
     Literal(Box<[u8]>),
@@ -114,6 +114,11 @@ impl Template {
     /// The template as it was written.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// What it takes, whatever its variables are called: two templates with the same one clash.
+    pub(crate) fn pattern(&self) -> (Vec<Segment>, Option<Box<[u8]>>) {
+        (self.segments.clone(), self.verb.clone())
     }
 
     /// The variables, in the order in which they stand; a match's captures follow it.

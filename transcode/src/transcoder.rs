@@ -5,6 +5,7 @@
 //! do not fit their messages, profiles that name methods or fields that are not there.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::binding::{self, Binding, Response, Rule};
@@ -17,6 +18,7 @@ use crate::profile::{JsonChoices, Profile, ProfileError, Target, When};
 use crate::query::Query;
 use crate::schema::{Cardinality, Kind, MessageId, Method, Schema, Service};
 use crate::shape::ShapeNode;
+use crate::template::Segment;
 
 /// Compiles bindings against one schema.
 #[derive(Debug)]
@@ -86,6 +88,7 @@ impl Transcoder {
         };
         let mut bindings = Vec::new();
         let mut faults = Vec::new();
+        let mut owners = Owners::default();
         for (index, name) in request.services.iter().enumerate() {
             let mut fault = |why| faults.push(CompileError::Service { index, why });
             let Some(service) = schema.service(name) else {
@@ -96,11 +99,10 @@ impl Transcoder {
             for method in &service.methods {
                 let rules =
                     binding::rules(&schema, service, method, request.unannotated, &mut whys);
-                bindings.extend(
-                    rules
-                        .into_iter()
-                        .map(|rule| compiler.binding(service, method, rule)),
-                );
+                for rule in rules {
+                    owners.claim(service, method, &rule, &mut whys);
+                    bindings.push(compiler.binding(service, method, rule));
+                }
             }
             if bindings.len() == before && whys.is_empty() {
                 whys.push(format!(
@@ -134,6 +136,31 @@ impl Transcoder {
     pub fn errors(&mut self, profile: &Profile) -> Errors {
         let codec = self.codec(profile.options(JsonChoices::default()));
         errors_for(profile, None, codec)
+    }
+}
+
+/// Which method each HTTP method and path of a route belongs to.
+#[derive(Default)]
+struct Owners(HashMap<(String, Pattern), String>);
+
+type Pattern = (Vec<Segment>, Option<Box<[u8]>>);
+
+impl Owners {
+    /// Notes a rule; a second one for the same requests would never be reached.
+    fn claim(&mut self, service: &Service, method: &Method, rule: &Rule, faults: &mut Vec<String>) {
+        let name = format!("{}.{}", service.full_name, method.name);
+        let key = (rule.http_method.clone(), rule.template.pattern());
+        match self.0.entry(key) {
+            Entry::Occupied(owner) => faults.push(format!(
+                "{name}: `{}`: {} requests for such paths are taken by {} already",
+                rule.template,
+                rule.http_method,
+                owner.get(),
+            )),
+            Entry::Vacant(free) => {
+                free.insert(name);
+            }
+        }
     }
 }
 

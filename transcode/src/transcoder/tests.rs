@@ -214,3 +214,21 @@ fn a_built_in_profile_may_speak_of_services_that_are_not_there() {
     let source = format!("{MESSAGES} service S {{ rpc A(M) returns (M); }}");
     assert!(compiled(&source, &Profile::builtin("phase1").unwrap(), true).is_ok());
 }
+
+#[test]
+fn two_methods_cannot_take_the_same_requests() {
+    let source = format!(
+        "{MESSAGES} service S {{
+            rpc A(M) returns (M) {{ option (google.api.http) = {{ get: \"/a/{{id}}:go\" }}; }}
+            rpc B(M) returns (M) {{ option (google.api.http) = {{
+                get: \"/a/{{id}}:go\" additional_bindings {{ put: \"/a/{{id}}:go\" }} additional_bindings {{ get: \"/a/{{id}}\" }}
+            }}; }}
+        }}"
+    );
+    assert_eq!(
+        compiled(&source, &standard(), false).unwrap_err(),
+        [
+            "services[0]: test.S.B: `/a/{id}:go`: GET requests for such paths are taken by test.S.A already"
+        ]
+    );
+}
