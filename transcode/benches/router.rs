@@ -4,6 +4,7 @@
 //! machine matters little. Rows that do not differ say that the cost is independent of the number of routes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::disallowed_types, reason = "it measures real time")]
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use transcode::{
-    Captures, Entry, JsonChoices, PathPattern, Profile, Request, Router, RouterBuilder,
+    Binding, Captures, Entry, JsonChoices, PathPattern, Profile, Request, Router, RouterBuilder,
 };
 use transcode::{Schema, Template, Transcoder};
 
@@ -87,8 +88,8 @@ fn nanoseconds(mut call: impl FnMut() -> usize) -> f64 {
     best
 }
 
-/// Route, captures, message and back for the requests of the Phase 1 contract.
-fn requests() {
+/// The routes of the Phase 1 contract.
+fn phase1() -> Router<Binding> {
     let set = include_bytes!("../../proto/src/generated/descriptor_set.bin");
     let schema = Arc::new(Schema::from_descriptor_sets([set.as_slice()]).unwrap());
     let phase1 = Profile::builtin("phase1").unwrap();
@@ -112,7 +113,12 @@ fn requests() {
             })
             .unwrap();
     }
-    let router = builder.build().unwrap();
+    builder.build().unwrap()
+}
+
+/// Route, captures and message for requests of the Phase 1 contract.
+fn requests() {
+    let router = phase1();
     let cases = [
         ("GET", "/api/v1/counter/article_001/like", None, ""),
         (

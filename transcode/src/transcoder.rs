@@ -4,6 +4,8 @@
 //! services that the schema does not have, services from which no path follows, annotations that
 //! do not fit their messages, profiles that name methods or fields that are not there.
 
+mod check;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -13,10 +15,9 @@ use crate::checks::Checks;
 use crate::codec::Codec;
 use crate::errors::{self, Errors};
 use crate::options::JsonOptions;
-use crate::path::FieldPath;
-use crate::profile::{JsonChoices, Profile, ProfileError, Target, When};
+use crate::profile::{JsonChoices, Profile, ProfileError, Target};
 use crate::query::Query;
-use crate::schema::{Cardinality, Kind, MessageId, Method, Schema, Service};
+use crate::schema::{MessageId, Method, Schema, Service};
 use crate::shape::ShapeNode;
 use crate::template::Segment;
 
@@ -92,7 +93,7 @@ impl Transcoder {
         for (index, name) in request.services.iter().enumerate() {
             let mut fault = |why| faults.push(CompileError::Service { index, why });
             let Some(service) = schema.service(name) else {
-                fault(unknown_service(&schema, name));
+                fault(check::unknown_service(&schema, name));
                 continue;
             };
             let (before, mut whys) = (bindings.len(), Vec::new());
@@ -114,7 +115,7 @@ impl Transcoder {
         let profile = compiler
             .faults
             .into_iter()
-            .chain(check(&schema, request.profile));
+            .chain(check::profile(&schema, request.profile));
         for fault in profile.map(CompileError::Profile) {
             if !faults.contains(&fault) {
                 faults.push(fault);
@@ -129,7 +130,7 @@ impl Transcoder {
 
     /// What a profile says of messages and methods that is not so; also of methods no route has.
     pub fn check(&self, profile: &Profile) -> Vec<ProfileError> {
-        check(&self.schema, profile)
+        check::profile(&self.schema, profile)
     }
 
     /// How failures look where a route has this profile but no binding takes the request.
@@ -219,7 +220,7 @@ impl Compiler<'_> {
         };
         let at = format!("{}.body", shape.at);
         let before = self.faults.len();
-        check_shape(schema, method.output, &shape.body, &at, &mut self.faults);
+        check::shape(schema, method.output, &shape.body, &at, &mut self.faults);
         // `$` is what the rule answers with: the message, or one field of it.
         let field = rule
             .response_body
@@ -257,7 +258,7 @@ impl Compiler<'_> {
                     Some(field) => checks
                         .add(field, demand)
                         .map_err(|why| format!("{name} {why}")),
-                    None => Err(no_field(self.codec.schema(), input, name)),
+                    None => Err(check::no_field(self.codec.schema(), input, name)),
                 };
                 if let Err(why) = added {
                     self.faults.push(ProfileError {
@@ -299,134 +300,6 @@ fn replace_whole(node: ShapeNode, field: &str) -> ShapeNode {
         }
         other => other,
     }
-}
-
-/// Methods and fields that a profile names.
-fn check(schema: &Schema, profile: &Profile) -> Vec<ProfileError> {
-    let mut faults = Vec::new();
-    let whens = profile.success.iter().map(|rule| (&rule.when, &rule.at));
-    let whens = whens.chain(profile.errors.iter().map(|rule| (&rule.when, &rule.at)));
-    for (when, at) in whens.chain(profile.checks.iter().map(|rule| (&rule.when, &rule.at))) {
-        check_methods(schema, profile, when, at, &mut faults);
-    }
-    for rule in &profile.success {
-        for method in named_methods(schema, &rule.when) {
-            check_shape(
-                schema,
-                method.output,
-                &rule.body,
-                &format!("{}.body", rule.at),
-                &mut faults,
-            );
-        }
-    }
-    faults
-}
-
-fn check_methods(
-    schema: &Schema,
-    profile: &Profile,
-    when: &When,
-    at: &str,
-    faults: &mut Vec<ProfileError>,
-) {
-    for pattern in &when.methods {
-        let why = match (schema.service(&pattern.service), &pattern.method) {
-            // A built-in profile speaks of services that a configuration need not have.
-            (None, _) if profile.builtin => continue,
-            (None, _) => unknown_service(schema, &pattern.service),
-            (Some(_), None) => continue,
-            (Some(service), Some(name)) => {
-                if service.methods.iter().any(|method| method.name == *name) {
-                    continue;
-                }
-                let names: Vec<&str> = service.methods.iter().map(|m| m.name.as_str()).collect();
-                format!(
-                    "{} has no method {name}; it has {}",
-                    service.full_name,
-                    names.join(", ")
-                )
-            }
-        };
-        faults.push(ProfileError {
-            path: format!("{at}.when.method"),
-            why,
-        });
-    }
-}
-
-fn named_methods<'s>(schema: &'s Schema, when: &'s When) -> impl Iterator<Item = &'s Method> {
-    when.methods.iter().filter_map(|pattern| {
-        let service = schema.service(&pattern.service)?;
-        let name = pattern.method.as_ref()?;
-        service.methods.iter().find(|method| method.name == *name)
-    })
-}
-
-/// Checks a shape against a message, with the place of each mistake.
-fn check_shape(
-    schema: &Schema,
-    message: MessageId,
-    node: &ShapeNode,
-    at: &str,
-    faults: &mut Vec<ProfileError>,
-) {
-    let resolved = |path: &str| {
-        FieldPath::resolve(schema, message, path).map_err(|error| binding::explain(schema, &error))
-    };
-    let why = match node {
-        ShapeNode::Json(_) | ShapeNode::Whole => None,
-        ShapeNode::Object(members) => {
-            for (name, node) in members {
-                check_shape(schema, message, node, &format!("{at}.{name}"), faults);
-            }
-            None
-        }
-        ShapeNode::Field(path) => resolved(path).err(),
-        ShapeNode::Count(path) => match resolved(path) {
-            Ok(field) if field.field(schema).cardinality == Cardinality::Single => {
-                Some(format!("{path} is one value, so it cannot be counted"))
-            }
-            counted => counted.err(),
-        },
-        ShapeNode::Each(path, inner) => match resolved(path).map(|path| path.field(schema)) {
-            Ok(field) => match field.kind {
-                Kind::Message(id) if field.cardinality != Cardinality::Map => {
-                    check_shape(schema, id, inner, &format!("{at}.$as"), faults);
-                    None
-                }
-                _ => Some(format!(
-                    "{path} holds no messages, so its elements have no fields"
-                )),
-            },
-            Err(why) => Some(why),
-        },
-    };
-    let path = at.to_owned();
-    faults.extend(why.map(|why| ProfileError { path, why }));
-}
-
-fn no_field(schema: &Schema, message: MessageId, name: &str) -> String {
-    match FieldPath::resolve(schema, message, name) {
-        Err(error) => binding::explain(schema, &error),
-        Ok(_) => format!(
-            "{name} is inside another field; only fields of the request itself can be checked"
-        ),
-    }
-}
-
-fn unknown_service(schema: &Schema, name: &str) -> String {
-    let known: Vec<&str> = schema
-        .services()
-        .map(|service| service.full_name.as_str())
-        .collect();
-    if known.is_empty() {
-        return format!("no descriptor has a service {name}; they have none at all");
-    }
-    format!(
-        "no descriptor has a service {name}; they have {}",
-        known.join(", ")
-    )
 }
 
 #[cfg(test)]
