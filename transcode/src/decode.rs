@@ -94,7 +94,7 @@ impl Decoder<'_> {
                 Cardinality::Repeated => self.list(field, tag, &mut cursor, out, depth)?,
                 Cardinality::Map => {
                     let count = skip_run(field, tag, &mut cursor, depth)?;
-                    out.extend_from_slice(&field.text);
+                    field.put_text(out);
                     self.map(field, first, count, out, depth)?;
                     drop_if_empty(field, out);
                 }
@@ -122,18 +122,26 @@ impl Decoder<'_> {
             Kind::String => {
                 let text = cursor.delimited()?;
                 if !(omit && text.is_empty()) {
-                    out.extend_from_slice(&field.text);
+                    field.put_text(out);
                     crate::json::escape::write_string(text, out)?;
                 }
             }
+            // Like any scalar below; the most frequent one is spared two more looks at its kind.
+            Kind::Int64 => {
+                let value = cursor.varint()? as i64;
+                if !(omit && value == 0) {
+                    field.put_text(out);
+                    self.write_int64(value, out);
+                }
+            }
             Kind::Message(_) => {
-                out.extend_from_slice(&field.text);
+                field.put_text(out);
                 self.value(field, cursor, out, depth)?;
             }
             Kind::Bytes => {
                 let bytes = cursor.delimited()?;
                 if !(omit && bytes.is_empty()) {
-                    out.extend_from_slice(&field.text);
+                    field.put_text(out);
                     crate::base64::write(bytes, out);
                 }
             }
@@ -143,7 +151,7 @@ impl Decoder<'_> {
                     return Ok(false);
                 }
                 if !(omit && bits == 0) {
-                    out.extend_from_slice(&field.text);
+                    field.put_text(out);
                     self.write_scalar(kind, bits, out);
                 }
             }
@@ -160,7 +168,7 @@ impl Decoder<'_> {
         out: &mut Vec<u8>,
         depth: u32,
     ) -> Result<(), WireError> {
-        out.extend_from_slice(&field.text);
+        field.put_text(out);
         let start = out.len();
         let mut tag = tag;
         loop {
@@ -303,14 +311,14 @@ fn skip_run(
 fn drop_if_empty(field: &FieldTable, out: &mut Vec<u8>) {
     let end = out.len() - field.default.len();
     if !field.emit && out[end..] == *field.default && out[end - 1] == b':' {
-        out.truncate(end - field.text.len());
+        out.truncate(end - field.text_length());
     }
 }
 
 /// Fields that are unset and written all the same.
 fn write_defaults(fields: &[FieldTable], out: &mut Vec<u8>) {
     for field in fields.iter().filter(|field| field.emit) {
-        out.extend_from_slice(&field.text);
+        field.put_text(out);
         out.extend_from_slice(&field.default);
     }
 }

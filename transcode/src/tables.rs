@@ -7,6 +7,9 @@ use crate::options::{Defaults, Dialect, Enums, Int64, JsonOptions, Names};
 use crate::schema::{Cardinality, Enum, Field, Kind, Message, MessageId, Schema, WellKnown};
 use crate::wire::{self, put_varint};
 
+/// Names whose JSON text has up to so many bytes are copied without a call.
+const SHORT: usize = 32;
+
 /// Tables of every message and enum of a schema.
 #[derive(Debug)]
 pub(crate) struct Tables {
@@ -37,7 +40,9 @@ pub(crate) struct FieldTable {
     /// `name"` for each of the two names: what follows the opening quote.
     pub(crate) keys: [Box<[u8]>; 2],
     /// `,"name":`
-    pub(crate) text: Box<[u8]>,
+    text: Box<[u8]>,
+    /// The same if it is that short, so that it is copied without a call.
+    short_text: [u8; SHORT],
     /// The value when unset: `0`, `""`, `[]`, `null` for a message.
     pub(crate) default: Box<[u8]>,
     /// It is written also when it holds its default.
@@ -198,11 +203,13 @@ impl FieldTable {
         let mut tag_bytes = [0; 5];
         tag_bytes[..bytes.len()].copy_from_slice(&bytes);
         let single = field.cardinality == Cardinality::Single;
+        let text: Box<[u8]> = format!(",{}:", quoted(name)).into_bytes().into();
         FieldTable {
             index: field.index,
             name: name.as_str().into(),
-            keys: keys(field),
-            text: format!(",{}:", quoted(name)).into_bytes().into(),
+            keys: keys(field, options),
+            short_text: std::array::from_fn(|at| text.get(at).copied().unwrap_or(0)),
+            text,
             default: default_text(schema, field, options).into_bytes().into(),
             emit: options.defaults == Defaults::Emit && !field.presence,
             tag,
@@ -216,6 +223,24 @@ impl FieldTable {
             takes_null: single && takes_null(schema, field.kind),
             oneof: field.oneof.map(|oneof| oneof as u32),
         }
+    }
+
+    /// Appends `,"name":`.
+    #[inline(always)]
+    pub(crate) fn put_text(&self, out: &mut Vec<u8>) {
+        let length = self.text.len();
+        if length <= SHORT {
+            let end = out.len() + length;
+            out.extend_from_slice(&self.short_text);
+            out.truncate(end);
+        } else {
+            out.extend_from_slice(&self.text);
+        }
+    }
+
+    /// The length of `,"name":`.
+    pub(crate) fn text_length(&self) -> usize {
+        self.text.len()
     }
 
     #[inline(always)]
@@ -302,10 +327,14 @@ impl EnumTable {
 }
 
 /// What follows the opening quote of a key. A JSON name that needs escapes is left to the slow way.
-fn keys(field: &Field) -> [Box<[u8]>; 2] {
+fn keys(field: &Field, options: JsonOptions) -> [Box<[u8]>; 2] {
     let plain = quoted(&field.json_name).len() == field.json_name.len() + 2;
-    let first = if plain { &field.json_name } else { &field.name };
-    [first, &field.name].map(|name| [name.as_bytes(), b"\""].concat().into())
+    let json = if plain { &field.json_name } else { &field.name };
+    let likeliest_first = match options.names {
+        Names::Camel => [json, &field.name],
+        Names::Original => [&field.name, json],
+    };
+    likeliest_first.map(|name| [name.as_bytes(), b"\""].concat().into())
 }
 
 /// The wire type of a value of this kind.

@@ -54,8 +54,26 @@ impl<'a> Cursor<'a> {
                 self.at += 1;
                 Ok(u64::from(byte))
             }
-            _ => self.long_varint(),
+            _ => self.longer_varint(),
         }
+    }
+
+    /// Up to eight bytes at once: the first byte without its high bit ends it, and the groups of seven bits are moved together.
+    #[inline]
+    fn longer_varint(&mut self) -> Result<u64, WireError> {
+        let Some(chunk) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) else {
+            return self.long_varint();
+        };
+        let word = u64::from_le_bytes(*chunk);
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends == 0 {
+            return self.long_varint();
+        }
+        self.at += ends.trailing_zeros() as usize / 8 + 1;
+        let word = word & (ends ^ (ends - 1));
+        let word = (word & 0x7f00_7f00_7f00_7f00) >> 1 | (word & 0x007f_007f_007f_007f);
+        let word = (word & 0x3fff_0000_3fff_0000) >> 2 | (word & 0x0000_3fff_0000_3fff);
+        Ok((word & 0x0fff_ffff_0000_0000) >> 4 | (word & 0x0000_0000_0fff_ffff))
     }
 
     fn long_varint(&mut self) -> Result<u64, WireError> {
@@ -219,10 +237,14 @@ mod tests {
 
     #[test]
     fn varints_round_trip() {
-        for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX] {
+        for value in (0..64).map(|bits| 0xfedc_ba98_7654_3211u64 >> bits) {
             let mut out = Vec::new();
             put_varint(&mut out, value);
             assert_eq!(Cursor::new(&out).varint(), Ok(value));
+            let length = out.len();
+            out.extend_from_slice(&[0xff; 9]);
+            let mut cursor = Cursor::new(&out);
+            assert_eq!((cursor.varint(), cursor.at()), (Ok(value), length));
         }
         assert_eq!(Cursor::new(&[0xff; 10]).varint(), Err(WireError::Varint));
         assert_eq!(Cursor::new(&[0xff; 9]).varint(), Err(WireError::Truncated));

@@ -16,7 +16,9 @@ use crate::wire::Cursor;
 /// Where a field's records are.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Slot {
+    /// Before the tag of its first record.
     first: usize,
+    /// Behind the tag of its last record.
     last: usize,
     /// 0: the field is unset.
     pub(crate) count: usize,
@@ -42,8 +44,7 @@ impl<'w> Records<'w> {
     /// Behind the tag of a field's last record.
     pub(super) fn last(&self, field: &FieldTable) -> Option<Cursor<'w>> {
         let slot = self.slot(field);
-        let mut cursor = Cursor::starting_at(self.wire, slot.last);
-        (slot.count > 0 && cursor.tag().is_ok()).then_some(cursor)
+        (slot.count > 0).then(|| Cursor::starting_at(self.wire, slot.last))
     }
 }
 
@@ -90,7 +91,7 @@ impl Decoder<'_> {
             if slot.count == 0 {
                 slot.first = at;
             }
-            slot.last = at;
+            slot.last = value.at();
             slot.count += 1;
         }
         Ok(Records { wire, slots })
@@ -109,7 +110,7 @@ impl Decoder<'_> {
         let start = out.len();
         for field in &table.fields {
             let before = out.len();
-            out.extend_from_slice(&field.text);
+            field.put_text(out);
             let value = out.len();
             let written = self.field_value(field, &records, out, depth)?;
             let default = !field.presence && out[value..] == *field.default;

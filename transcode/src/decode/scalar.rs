@@ -2,6 +2,7 @@
 
 use super::Decoder;
 use crate::error::WireError;
+use crate::json::escape::put_short;
 use crate::options::Int64;
 use crate::schema::Kind;
 use crate::wire::{Cursor, unzigzag};
@@ -57,7 +58,7 @@ impl Decoder<'_> {
     }
 
     #[inline(always)]
-    fn write_int64(&self, value: impl itoa::Integer, out: &mut Vec<u8>) {
+    pub(super) fn write_int64(&self, value: impl itoa::Integer, out: &mut Vec<u8>) {
         if self.options.int64 == Int64::Number {
             return write_integer(value, out);
         }
@@ -69,7 +70,7 @@ impl Decoder<'_> {
 
 #[inline(always)]
 pub(super) fn write_integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    put_short(out, itoa::Buffer::new().format(value).as_bytes());
 }
 
 fn write_float(value: f32, out: &mut Vec<u8>) {

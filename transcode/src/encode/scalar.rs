@@ -2,6 +2,7 @@
 
 use super::Encoder;
 use crate::error::JsonError;
+use crate::json::escape::put_short;
 use crate::json::number::{self, Integer};
 use crate::json::reader::Str;
 use crate::options::{Dialect, UnknownFields};
@@ -224,7 +225,7 @@ impl<'a> Encoder<'a, '_> {
     pub(super) fn put_string(&mut self, string: Str<'a>) -> Result<(), JsonError> {
         if !string.escaped {
             put_varint(self.wire, string.raw.len() as u64);
-            self.wire.extend_from_slice(string.raw);
+            put_short(self.wire, string.raw);
             return Ok(());
         }
         let start = open(self.wire);

@@ -44,24 +44,52 @@ pub(crate) fn find_special(text: &[u8], mut at: usize) -> (usize, bool) {
     (at, seen & HIGH == 0)
 }
 
+/// Appends bytes; few of them without a call to copy them, which for names and numbers costs more than the copying.
+#[inline(always)]
+pub(crate) fn put_short(out: &mut Vec<u8>, bytes: &[u8]) {
+    let end = out.len() + bytes.len();
+    // Both ends, which overlap in the middle, make one word.
+    if let (8..=16, Some(first), Some(last)) = (
+        bytes.len(),
+        bytes.first_chunk::<8>(),
+        bytes.last_chunk::<8>(),
+    ) {
+        let (first, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+        let word = u128::from(first) | u128::from(last) << ((bytes.len() - 8) * 8);
+        out.extend_from_slice(&word.to_le_bytes());
+    } else if let (4..=7, Some(first), Some(last)) = (
+        bytes.len(),
+        bytes.first_chunk::<4>(),
+        bytes.last_chunk::<4>(),
+    ) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        let word = u64::from(first) | u64::from(last) << ((bytes.len() - 4) * 8);
+        out.extend_from_slice(&word.to_le_bytes());
+    } else if bytes.len() < 4 {
+        bytes.iter().for_each(|&byte| out.push(byte));
+    } else {
+        out.extend_from_slice(bytes);
+    }
+    out.truncate(end);
+}
+
 /// Appends a JSON string with its quotes; refuses bytes that are not UTF-8.
-#[inline]
+#[inline(always)]
 pub(crate) fn write_string(text: &[u8], out: &mut Vec<u8>) -> Result<(), WireError> {
     out.reserve(text.len() + 2);
     let (end, ascii) = find_special(text, 0);
     if end == text.len() && ascii {
         out.push(b'"');
-        out.extend_from_slice(text);
+        put_short(out, text);
         out.push(b'"');
         return Ok(());
     }
-    simdutf8::basic::from_utf8(text).map_err(|_| WireError::Utf8)?;
-    write_escaped(text, end, out);
-    Ok(())
+    write_escaped(text, end, out)
 }
 
 #[cold]
-fn write_escaped(text: &[u8], mut end: usize, out: &mut Vec<u8>) {
+fn write_escaped(text: &[u8], mut end: usize, out: &mut Vec<u8>) -> Result<(), WireError> {
+    simdutf8::basic::from_utf8(text).map_err(|_| WireError::Utf8)?;
     out.push(b'"');
     let mut start = 0;
     while let Some(&byte) = text.get(end) {
@@ -84,6 +112,7 @@ fn write_escaped(text: &[u8], mut end: usize, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(&text[start..]);
     out.push(b'"');
+    Ok(())
 }
 
 /// Appends what a JSON string stands for; `raw` is between its quotes and ends there, `offset` is where it begins in the document.
@@ -170,6 +199,16 @@ mod tests {
             let mut back = Vec::new();
             unescape(&json[1..json.len() - 1], 0, &mut back).unwrap();
             proptest::prop_assert_eq!(back, text.into_bytes());
+        }
+    }
+
+    #[test]
+    fn short_copies_copy() {
+        let bytes: Vec<u8> = (0..40).collect();
+        for length in 0..40 {
+            let mut out = vec![9];
+            put_short(&mut out, &bytes[..length]);
+            assert_eq!(out, [&[9], &bytes[..length]].concat());
         }
     }
 
