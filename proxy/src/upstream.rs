@@ -16,6 +16,7 @@ mod counters;
 mod endpoint;
 mod error;
 mod health;
+mod http2;
 mod lane;
 mod load;
 mod message;
@@ -27,7 +28,6 @@ mod resolve;
 mod selection;
 mod timeout;
 mod view;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ use super::cluster::{Call, Cluster};
 use super::counters::Outcome;
 use super::endpoint::Endpoint;
 use super::error::CallError;
+use super::http2::RequestHead;
 use super::lane::checkout;
 use super::reply::Reply;
 use super::selection::{NoPick, Tried};
@@ -81,18 +82,14 @@ async fn try_once(
             why,
         })
     })?;
-    let left = timeout::header_value(what.deadline.saturating_duration_since(now));
-    let request = what
-        .method
-        .request(endpoint.authority(), what.metadata, left);
-    call(
-        &slot,
-        name,
-        request,
-        what.message.clone(),
-        what.max_response,
-    )
-    .await
+    let left = timeout::text(what.deadline.saturating_duration_since(now));
+    let head = RequestHead {
+        path: what.method.path(),
+        authority: name,
+        timeout: left.as_bytes(),
+        metadata: what.metadata,
+    };
+    call(&slot, name, &head, what.message.clone(), what.max_response).await
 }
 
 fn outcome(result: &Result<Reply, TryError>) -> Outcome {

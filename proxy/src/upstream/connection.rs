@@ -1,29 +1,37 @@
 //! One HTTP/2 connection to an endpoint, shared by many calls of one worker.
 //!
-//! It counts as open when the peer has answered a PING: only then is it certain that HTTP/2 is spoken there
-//! and how many streams the peer takes. Later PINGs go out only when calls wait in silence, and few of them:
-//! servers punish more (`ENHANCE_YOUR_CALM`). Refused: push, streams beyond what the peer allows.
+//! A task owns the socket: it takes what came in, and writes what the calls of this turn of the worker's loop
+//! have put into the buffer at once. The connection counts as open when the peer's settings are there: only
+//! then is it certain that HTTP/2 is spoken and how many streams the peer takes. PINGs go out only when calls
+//! wait in silence, and few of them: servers punish more (`ENHANCE_YOUR_CALM`).
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
 };
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::{Connection as Driver, SendRequest};
-use h2::{Ping, PingPong};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::wire::{Traffic, Wire};
+use super::http2::{Core, Failure, RequestHead};
+use super::reply::Reply;
 
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 64 << 20;
-const HEADER_LIST: u32 = 64 << 10;
-/// Resets of ours (deadlines, clients that left) whose late frames are recognised and dropped.
-const REMEMBERED_RESETS: usize = 4096;
+/// At least one frame fits.
+const READ_BUFFER: usize = 32 * 1024;
+/// A peer that sends but does not read is not listened to beyond this.
+const MAX_UNWRITTEN: usize = 16 << 20;
+/// Silence before the kernel asks whether the peer's machine is there at all.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Calls wait this long without a byte from the peer before it is asked whether it lives.
 const SILENCE: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -33,30 +41,50 @@ const PINGS_IN_SILENCE: u32 = 2;
 /// A connection, as those see it who send calls over it.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    sender: SendRequest<Bytes>,
-    traffic: Arc<Traffic>,
+    shared: Arc<Shared>,
     streams: AtomicUsize,
-    most_streams: AtomicUsize,
-    /// No further calls: the peer said GOAWAY, or it broke.
-    draining: AtomicBool,
+}
+
+/// What calls and the task that owns the socket share.
+#[derive(Debug)]
+struct Shared {
+    core: Mutex<Core>,
+    max_streams: AtomicUsize,
+    going_away: AtomicBool,
+    /// Reads that brought bytes.
+    reads: AtomicU64,
 }
 
 /// A connection that has just been opened, and what has to be run for it to live.
 pub(crate) struct Opened {
     pub(crate) connection: Arc<Connection>,
-    driver: Driver<Wire, Bytes>,
-    ping: Option<PingPong>,
+    socket: Socket,
 }
 
-/// Why there is no connection.
+/// The socket and the state that it feeds.
+struct Socket {
+    shared: Arc<Shared>,
+    io: Io,
+}
+
+struct Io {
+    stream: TcpStream,
+    /// What came in without being a whole frame yet.
+    input: Box<[u8]>,
+    filled: usize,
+}
+
+/// Why there is no connection, or none any more.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     #[error("no connection within {0:?}")]
     TimedOut(Duration),
     #[error("{0}")]
-    Io(#[from] std::io::Error),
-    #[error("no HTTP/2 there: {0}")]
-    Http2(#[from] h2::Error),
+    Io(#[from] io::Error),
+    #[error("the peer closed the connection")]
+    Closed,
+    #[error("{0}")]
+    Protocol(&'static str),
 }
 
 /// Opens a connection within `limit`.
@@ -67,41 +95,31 @@ pub(crate) async fn open(address: SocketAddr, limit: Duration) -> Result<Opened,
 }
 
 async fn establish(address: SocketAddr) -> Result<Opened, ConnectError> {
-    let wire = Wire::connect(address).await?;
-    let traffic = wire.traffic();
-    let (sender, mut driver) = h2::client::Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(HEADER_LIST)
-        .max_concurrent_reset_streams(REMEMBERED_RESETS)
-        .enable_push(false)
-        .handshake(wire)
-        .await?;
-    let mut ping = driver.ping_pong();
-    if let Some(ping) = &mut ping {
-        tokio::select! {
-            biased;
-            ended = &mut driver => return Err(ended.err().map_or_else(closed_at_once, ConnectError::Http2)),
-            answer = ping.ping(Ping::opaque()) => { answer?; }
-        }
-    }
-    let most_streams = sender.current_max_send_streams();
-    let connection = Arc::new(Connection {
-        sender,
-        traffic,
-        streams: AtomicUsize::new(0),
-        most_streams: AtomicUsize::new(most_streams),
-        draining: AtomicBool::new(false),
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let keepalive = socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE);
+    socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    let shared = Arc::new(Shared {
+        core: Mutex::new(Core::new()),
+        max_streams: AtomicUsize::new(0),
+        going_away: AtomicBool::new(false),
+        reads: AtomicU64::new(0),
     });
-    Ok(Opened {
-        connection,
-        driver,
-        ping,
-    })
-}
-
-fn closed_at_once() -> ConnectError {
-    ConnectError::Io(std::io::ErrorKind::UnexpectedEof.into())
+    let input = vec![0; READ_BUFFER].into_boxed_slice();
+    let mut socket = Socket {
+        shared: Arc::clone(&shared),
+        io: Io {
+            stream,
+            input,
+            filled: 0,
+        },
+    };
+    std::future::poll_fn(|cx| socket.poll_open(cx)).await?;
+    let connection = Arc::new(Connection {
+        shared,
+        streams: AtomicUsize::new(0),
+    });
+    Ok(Opened { connection, socket })
 }
 
 // === impl Opened ===
@@ -111,37 +129,41 @@ impl Opened {
     pub(crate) fn run(self, on_end: impl FnOnce() + Send + 'static) -> Arc<Connection> {
         let Self {
             connection,
-            driver,
-            ping,
+            mut socket,
         } = self;
-        let ended = OnDrop(Some(on_end));
+        let shared = Arc::clone(&socket.shared);
+        let ended = OnDrop(Some(move || {
+            shared.end("the connection was closed");
+            on_end();
+        }));
         let running = tokio::spawn(async move {
             let _ended = ended;
-            if let Err(error) = driver.await {
-                tracing::debug!(%error, "an upstream connection ended");
-            }
+            let result = std::future::poll_fn(|cx| socket.poll(cx)).await;
+            let why = result.map_or_else(
+                |error| error.to_string(),
+                |()| "the connection was closed".to_owned(),
+            );
+            tracing::debug!(why, "an upstream connection ended");
+            socket.shared.end(&why);
         });
-        if let Some(ping) = ping {
-            let watched = Arc::downgrade(&connection);
-            tokio::spawn(watch_over(ping, watched, running.abort_handle()));
-        }
+        tokio::spawn(watch_over(
+            Arc::downgrade(&connection),
+            running.abort_handle(),
+        ));
         connection
     }
 }
 
 /// Closes a connection whose peer does not answer; ends with the connection.
-async fn watch_over(
-    mut ping: PingPong,
-    connection: std::sync::Weak<Connection>,
-    running: AbortHandle,
-) {
+async fn watch_over(connection: std::sync::Weak<Connection>, running: AbortHandle) {
     let (mut seen, mut pings) = (0, 0);
     loop {
         sleep(SILENCE).await;
         let Some(connection) = connection.upgrade().filter(|_| !running.is_finished()) else {
             return;
         };
-        let reads = connection.traffic.reads();
+        let shared = Arc::clone(&connection.shared);
+        let reads = shared.reads.load(Relaxed);
         if reads != seen {
             (seen, pings) = (reads, 0);
             continue;
@@ -149,17 +171,16 @@ async fn watch_over(
         if connection.streams() == 0 || pings == PINGS_IN_SILENCE {
             continue;
         }
-        let traffic = Arc::clone(&connection.traffic);
         drop(connection);
-        if !matches!(
-            timeout(PING_TIMEOUT, ping.ping(Ping::opaque())).await,
-            Ok(Ok(_))
-        ) && traffic.reads() == seen
-        {
+        shared.core.lock().ping();
+        sleep(PING_TIMEOUT).await;
+        let reads = shared.reads.load(Relaxed);
+        if reads == seen {
             tracing::info!("an upstream connection is silent and does not answer PING: closed");
+            shared.end("the peer is silent and does not answer PING");
             return running.abort();
         }
-        (seen, pings) = (traffic.reads(), pings + 1);
+        (seen, pings) = (reads, pings + 1);
     }
 }
 
@@ -178,36 +199,178 @@ impl<F: FnOnce()> Drop for OnDrop<F> {
 impl Connection {
     /// Takes a stream, if the peer allows one more.
     pub(crate) fn try_take_stream(&self) -> bool {
-        if self.draining.load(Acquire) {
+        if self.is_going_away() {
             return false;
         }
-        let most = self.most_streams.load(Relaxed);
+        let most = self.shared.max_streams.load(Relaxed);
         let more = |now| if now < most { Some(now + 1) } else { None };
         self.streams.fetch_update(AcqRel, Acquire, more).is_ok()
     }
 
-    /// Gives a stream back.
     pub(crate) fn release_stream(&self) {
-        if self.streams.fetch_sub(1, AcqRel) >= self.most_streams.load(Relaxed) {
-            // The peer may have changed its mind; asking costs a lock, so only when it matters.
-            self.most_streams
-                .store(self.sender.current_max_send_streams(), Relaxed);
-        }
+        self.streams.fetch_sub(1, AcqRel);
     }
 
     pub(crate) fn streams(&self) -> usize {
         self.streams.load(Relaxed)
     }
 
-    pub(crate) fn sender(&self) -> SendRequest<Bytes> {
-        self.sender.clone()
+    /// Whether it takes no further calls.
+    pub(crate) fn is_going_away(&self) -> bool {
+        self.shared.going_away.load(Acquire)
     }
 
-    pub(crate) fn traffic(&self) -> &Traffic {
-        &self.traffic
+    /// Sends a call and waits for its reply. `message` has its prefix; a response message may have `limit`
+    /// bytes. Dropping the future resets the stream.
+    pub(crate) async fn call(
+        &self,
+        head: &RequestHead<'_>,
+        message: Bytes,
+        limit: usize,
+    ) -> Result<Reply, Failure> {
+        let started = self.shared.core.lock().start(head, message, limit);
+        let id = started.map_err(|_| Failure::NotSent("the connection is closing".into()))?;
+        let mut waiting = Waiting {
+            core: &self.shared.core,
+            id,
+            done: false,
+        };
+        std::future::poll_fn(|cx| waiting.poll(cx)).await
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.core.lock().close();
+    }
+}
+
+/// A call that has been sent; on drop it is cancelled.
+struct Waiting<'a> {
+    core: &'a Mutex<Core>,
+    id: u32,
+    done: bool,
+}
+
+impl Waiting<'_> {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Reply, Failure>> {
+        let polled = self.core.lock().poll_reply(self.id, cx);
+        self.done = polled.is_ready();
+        polled
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.core.lock().cancel(self.id);
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// The first reason given stays.
+    fn end(&self, why: &str) {
+        self.going_away.store(true, Release);
+        self.core.lock().end(why);
     }
 
-    pub(crate) fn drain(&self) {
-        self.draining.store(true, Relaxed);
+    /// What calls look at without the lock.
+    fn publish(&self, core: &Core) {
+        self.max_streams.store(core.max_streams(), Relaxed);
+        if core.is_going_away() {
+            self.going_away.store(true, Release);
+        }
+    }
+}
+
+// === impl Socket ===
+
+impl Socket {
+    /// Ready when the peer's settings are there.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        match self.poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Err(ConnectError::Closed)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending if self.shared.core.lock().is_open() => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Reads what is there, writes what it can. Ready when the connection is over; then nothing of what is
+    /// still to be written ever will be.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        let Self { shared, io } = self;
+        let mut core = shared.core.lock();
+        core.set_driver(cx.waker());
+        match io.read(&mut core, &shared.reads, cx) {
+            Ok(any) => {
+                if any {
+                    shared.publish(&core);
+                }
+                io.write(&mut core, cx)?;
+            }
+            Err(error) => {
+                shared.publish(&core);
+                // A last word to the peer, if it fits into the socket.
+                if matches!(error, ConnectError::Protocol(_)) {
+                    let _ = io.write(&mut core, cx);
+                }
+                return Poll::Ready(Err(error));
+            }
+        }
+        if core.is_finished() && core.unsent().is_empty() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+// === impl Io ===
+
+impl Io {
+    /// Takes in all that has arrived; true if anything had.
+    fn read(
+        &mut self,
+        core: &mut Core,
+        reads: &AtomicU64,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, ConnectError> {
+        let mut any = false;
+        while core.unsent().len() < MAX_UNWRITTEN {
+            let mut buffer = ReadBuf::new(&mut self.input[self.filled..]);
+            let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut buffer) else {
+                break;
+            };
+            read?;
+            let bytes = buffer.filled().len();
+            if bytes == 0 {
+                return Err(ConnectError::Closed);
+            }
+            self.filled += bytes;
+            reads.fetch_add(1, Relaxed);
+            any = true;
+            let taken = core.receive(&self.input[..self.filled]).map_err(|fatal| {
+                core.fail(fatal);
+                ConnectError::Protocol(fatal.why)
+            })?;
+            self.input.copy_within(taken..self.filled, 0);
+            self.filled -= taken;
+        }
+        Ok(any)
+    }
+
+    fn write(&mut self, core: &mut Core, cx: &mut Context<'_>) -> Result<(), ConnectError> {
+        while !core.unsent().is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, core.unsent()) {
+                Poll::Ready(Ok(0)) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Poll::Ready(written) => core.wrote(written?),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
     }
 }

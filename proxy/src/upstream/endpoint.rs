@@ -11,7 +11,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::uri::Authority;
 use mesh_config::model::{Address, Protocol};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -27,7 +26,6 @@ use super::probe;
 pub struct Endpoint {
     name: Arc<str>,
     address: Address,
-    authority: Authority,
     protocol: Protocol,
     weight: AtomicU32,
     addresses: ArcSwap<Vec<SocketAddr>>,
@@ -60,10 +58,6 @@ impl Endpoint {
         let name: Arc<str> = address.to_string().into();
         let literal = address.socket_addr();
         let endpoint = Arc::new(Self {
-            // An address that the configuration took is an authority.
-            authority: name
-                .parse()
-                .unwrap_or_else(|_| Authority::from_static("localhost")),
             name,
             address: address.clone(),
             protocol,
@@ -94,10 +88,6 @@ impl Endpoint {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
-    }
-
-    pub(crate) fn authority(&self) -> &Authority {
-        &self.authority
     }
 
     pub(crate) fn address(&self) -> &Address {

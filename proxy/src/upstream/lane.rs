@@ -112,6 +112,9 @@ impl Lane {
         if state.connecting {
             return Found::Wait(state.attempts);
         }
+        state
+            .connections
+            .retain(|connection| !connection.is_going_away());
         let full = !state.connections.is_empty();
         if let Some(failure) = &state.failure {
             let waited_for_it = since.is_some_and(|since| failure.attempt > since);
@@ -245,14 +248,6 @@ fn start_attempt(endpoint: &Arc<Endpoint>, worker: usize) -> Result<(), Arc<str>
 impl Slot {
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
-    }
-
-    /// The connection takes no further calls; it closes when those on it have ended.
-    pub(crate) fn retire_connection(&self) {
-        self.connection.drain();
-        self.endpoint
-            .lane(self.worker)
-            .remove(Arc::as_ptr(&self.connection));
     }
 }
 

@@ -1,9 +1,8 @@
 //! The one message of a unary response: a flag byte, four bytes of length, the bytes themselves, see
-//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>. Chunks come as the network cut them. A
-//! message that arrives in one chunk is not copied. Refused: compression that was not negotiated, a second
+//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>. Chunks come as the network cut them. Refused: compression that was not negotiated, a second
 //! message, more bytes than are accepted (before they are read).
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::error::CallError;
 
@@ -16,15 +15,12 @@ const RESERVE: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Assembly {
     limit: usize,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    Empty,
-    /// Some bytes, fewer than the prefix, or than it announces.
-    Partial(BytesMut),
-    Whole(Bytes),
+    prefix: [u8; PREFIX],
+    /// Bytes of the prefix that are there.
+    prefixed: usize,
+    /// What the prefix announces.
+    size: usize,
+    message: BytesMut,
 }
 
 // === impl Assembly ===
@@ -33,89 +29,66 @@ impl Assembly {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
-            state: State::Empty,
+            prefix: [0; PREFIX],
+            prefixed: 0,
+            size: 0,
+            message: BytesMut::new(),
         }
     }
 
     /// Takes the next chunk.
-    pub(crate) fn push(&mut self, chunk: Bytes) -> Result<(), CallError> {
-        if chunk.is_empty() {
-            return Ok(());
+    pub(crate) fn push(&mut self, mut chunk: &[u8]) -> Result<(), CallError> {
+        if self.prefixed < PREFIX {
+            let (start, rest) = chunk.split_at(chunk.len().min(PREFIX - self.prefixed));
+            self.prefix[self.prefixed..self.prefixed + start.len()].copy_from_slice(start);
+            self.prefixed += start.len();
+            chunk = rest;
+            self.check_prefix()?;
         }
-        self.state = match std::mem::replace(&mut self.state, State::Empty) {
-            State::Empty => self.first(chunk)?,
-            State::Partial(so_far) => self.next(so_far, &chunk)?,
-            State::Whole(_) => return Err(CallError::Malformed("more than one message")),
-        };
+        if chunk.len() > self.size - self.message.len() {
+            return Err(CallError::Malformed("more than one message"));
+        }
+        self.message.extend_from_slice(chunk);
         Ok(())
     }
 
     /// The message without its prefix; `None` if there was none.
     pub(crate) fn finish(self) -> Result<Option<Bytes>, CallError> {
-        match self.state {
-            State::Empty => Ok(None),
-            State::Partial(_) => Err(CallError::Malformed("the message is cut short")),
-            State::Whole(message) => Ok(Some(message)),
+        match self.prefixed {
+            0 => Ok(None),
+            PREFIX if self.message.len() == self.size => Ok(Some(self.message.freeze())),
+            _ => Err(CallError::Malformed("the message is cut short")),
         }
     }
 
-    fn first(&self, mut chunk: Bytes) -> Result<State, CallError> {
-        if let Some(size) = self.announced(&chunk)?
-            && chunk.len() - PREFIX >= size
-        {
-            chunk.advance(PREFIX);
-            return whole(chunk, size);
-        }
-        self.next(BytesMut::new(), &chunk)
-    }
-
-    fn next(&self, mut so_far: BytesMut, chunk: &[u8]) -> Result<State, CallError> {
-        so_far.extend_from_slice(chunk);
-        let Some(size) = self.announced(&so_far)? else {
-            return Ok(State::Partial(so_far));
-        };
-        if so_far.len() - PREFIX >= size {
-            return whole(so_far.freeze().slice(PREFIX..), size);
-        }
-        let missing = size + PREFIX - so_far.len();
-        so_far.reserve(missing.min(RESERVE));
-        Ok(State::Partial(so_far))
-    }
-
-    /// The size that the prefix announces, if all of it is there.
-    fn announced(&self, bytes: &[u8]) -> Result<Option<usize>, CallError> {
-        match bytes.first() {
-            Some(0) | None => {}
-            Some(1) => {
+    /// As soon as there is anything to check.
+    fn check_prefix(&mut self) -> Result<(), CallError> {
+        let [flag, length @ ..] = self.prefix;
+        match flag {
+            _ if self.prefixed == 0 => return Ok(()),
+            0 => {}
+            1 => {
                 return Err(CallError::Malformed(
                     "a compressed message, though compression was not negotiated",
                 ));
             }
-            Some(_) => {
+            _ => {
                 return Err(CallError::Malformed(
                     "a message flag that is neither 0 nor 1",
                 ));
             }
         }
-        let Some([_, length @ ..]) = bytes.first_chunk::<PREFIX>() else {
-            return Ok(None);
-        };
-        let size = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-        if size > self.limit {
-            return Err(CallError::TooLarge {
-                size,
-                limit: self.limit,
-            });
+        if self.prefixed == PREFIX {
+            self.size = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+            if self.size > self.limit {
+                return Err(CallError::TooLarge {
+                    size: self.size,
+                    limit: self.limit,
+                });
+            }
+            self.message.reserve(self.size.min(RESERVE));
         }
-        Ok(Some(size))
-    }
-}
-
-fn whole(message: Bytes, size: usize) -> Result<State, CallError> {
-    if message.len() == size {
-        Ok(State::Whole(message))
-    } else {
-        Err(CallError::Malformed("more than one message"))
+        Ok(())
     }
 }
 
@@ -135,7 +108,7 @@ mod tests {
     fn assemble(chunks: &[&[u8]], limit: usize) -> Result<Option<Bytes>, CallError> {
         let mut assembly = Assembly::new(limit);
         for chunk in chunks {
-            assembly.push(Bytes::copy_from_slice(chunk))?;
+            assembly.push(chunk)?;
         }
         assembly.finish()
     }

@@ -1,21 +1,12 @@
-//! A gRPC method, prepared once for the calls that follow: its path and the headers that all of them share.
-//! Refused: paths that are not `/package.Service/Method` and metadata that gRPC reserves.
+//! A gRPC method that can be called: its path, checked once.
+//! Refused: what is not `/package.Service/Method`.
 
-use http::header::{CONTENT_TYPE, TE, USER_AGENT};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
-
-const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
-const AGENT: HeaderValue =
-    HeaderValue::from_static(concat!("highpress/", env!("CARGO_PKG_VERSION")));
-const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+use std::sync::Arc;
 
 /// A method that can be called.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Method {
-    path: PathAndQuery,
-    headers: HeaderMap,
+    path: Arc<str>,
 }
 
 /// Why there is no such method.
@@ -31,59 +22,24 @@ impl Method {
     /// # Errors
     /// If that cannot be a path.
     pub fn new(path: &str) -> Result<Self, MethodError> {
-        let refused = || MethodError(path.to_owned());
-        let parts = path
-            .strip_prefix('/')
-            .and_then(|rest| rest.split_once('/'))
-            .ok_or_else(refused)?;
-        let bad = |part: &str| part.is_empty() || part.contains(['/', '?', '#']);
-        if bad(parts.0) || bad(parts.1) {
-            return Err(refused());
+        let parts = path.strip_prefix('/').and_then(|rest| rest.split_once('/'));
+        let name = |part: &str| {
+            let good =
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+            !part.is_empty() && part.bytes().all(good)
+        };
+        match parts {
+            Some((service, method)) if name(service) && name(method) => {
+                Ok(Self { path: path.into() })
+            }
+            _ => Err(MethodError(path.to_owned())),
         }
-        let mut headers = HeaderMap::with_capacity(8);
-        headers.insert(TE, TRAILERS);
-        headers.insert(CONTENT_TYPE, GRPC);
-        headers.insert(USER_AGENT, AGENT);
-        Ok(Self {
-            path: path.parse().map_err(|_| refused())?,
-            headers,
-        })
     }
 
     /// The path.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.path.as_str()
-    }
-
-    /// One request of it.
-    pub(crate) fn request(
-        &self,
-        authority: &Authority,
-        metadata: &[(HeaderName, HeaderValue)],
-        timeout: HeaderValue,
-    ) -> Request<()> {
-        let mut request = Request::new(());
-        *request.method_mut() = http::Method::POST;
-        *request.version_mut() = http::Version::HTTP_2;
-        *request.uri_mut() = self.uri(authority);
-        let headers = request.headers_mut();
-        headers.clone_from(&self.headers);
-        headers.reserve(metadata.len() + 1);
-        headers.insert(TIMEOUT, timeout);
-        for (name, value) in metadata {
-            headers.append(name, value.clone());
-        }
-        request
-    }
-
-    fn uri(&self, authority: &Authority) -> Uri {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(authority.clone());
-        parts.path_and_query = Some(self.path.clone());
-        // All three parts are there, which is all that can be missing.
-        Uri::from_parts(parts).unwrap_or_default()
+        &self.path
     }
 }
 
@@ -94,36 +50,24 @@ mod tests {
 
     #[test]
     fn only_paths_of_methods() {
-        assert_eq!(
-            Method::new("/counter.CounterService/GetCounter")
-                .unwrap()
-                .path(),
-            "/counter.CounterService/GetCounter"
-        );
+        for good in ["/counter.CounterService/GetCounter", "/Service/method_2"] {
+            assert_eq!(Method::new(good).unwrap().path(), good);
+        }
         for bad in [
-            "", "/", "a/b", "/a", "/a/", "//b", "/a/b/c", "/a/b?c", "/a/b#c", "/a b/c",
+            "",
+            "/",
+            "a/b",
+            "/a",
+            "/a/",
+            "//b",
+            "/a/b/c",
+            "/a/b?c",
+            "/a/b#c",
+            "/a b/c",
+            "/a/\u{e4}",
+            "/a/b\r\n",
         ] {
             assert!(Method::new(bad).is_err(), "{bad} was taken");
-        }
-    }
-
-    #[test]
-    fn a_request_has_what_grpc_asks_for() {
-        let method = Method::new("/a.B/C").unwrap();
-        let metadata = [(
-            HeaderName::from_static("x-request-id"),
-            HeaderValue::from_static("7"),
-        )];
-        let authority = Authority::from_static("backend:50051");
-        let request = method.request(&authority, &metadata, HeaderValue::from_static("1S"));
-        assert_eq!(request.uri(), "http://backend:50051/a.B/C");
-        for (name, value) in [
-            ("te", "trailers"),
-            ("content-type", "application/grpc"),
-            ("grpc-timeout", "1S"),
-            ("x-request-id", "7"),
-        ] {
-            assert_eq!(request.headers()[name], value);
         }
     }
 }

@@ -8,14 +8,11 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::{CallError, code};
+use super::message::Assembly;
 
-const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -32,59 +29,114 @@ pub struct Reply {
     pub message: String,
     /// Decoded `grpc-status-details-bin`.
     pub details: Option<Bytes>,
-    /// Headers; those of a trailers-only answer are in `trailers`.
+    /// Metadata that came before the message, without what gRPC and HTTP themselves put there.
     pub headers: HeaderMap,
-    /// Trailers, the status among them.
+    /// Metadata that came with the status, likewise.
     pub trailers: HeaderMap,
     /// The message, without its prefix. Empty unless `code` is OK.
     pub body: Bytes,
 }
 
-// === impl Reply ===
-
-impl Reply {
-    /// A reply out of the block that holds its status.
-    pub(crate) fn new(headers: HeaderMap, trailers: HeaderMap) -> Result<Self, CallError> {
-        let status = trailers.get(&STATUS).ok_or(CallError::NoStatus)?;
-        let code = parse_code(status.as_bytes());
-        if code == code::OK {
-            return Ok(Self {
-                headers,
-                trailers,
-                ..Self::default()
-            });
-        }
-        let message = trailers
-            .get(&MESSAGE)
-            .map(|text| percent_decode(text.as_bytes()))
-            .unwrap_or_default();
-        let details = trailers
-            .get(&DETAILS)
-            .and_then(|text| decode_binary(text.as_bytes()));
-        Ok(Self {
-            code,
-            message: message.into_owned(),
-            details,
-            headers,
-            trailers,
-            body: Bytes::new(),
-        })
-    }
+/// Headers and trailers while they come in.
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    /// The block that is being read, or the latest one.
+    block: Block,
+    /// The response headers, once trailers follow them.
+    headers: HeaderMap,
+    content_type: ContentType,
 }
 
-/// Whether this answer carries gRPC at all. One with a status of its own does, whatever HTTP says.
-pub(crate) fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<(), CallError> {
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .map_or(&b""[..], |value| value.as_bytes());
-    if headers.contains_key(STATUS) || (status == StatusCode::OK && is_grpc(content_type)) {
-        return Ok(());
+/// What one block says.
+#[derive(Debug, Default)]
+struct Block {
+    code: Option<u32>,
+    message: String,
+    details: Option<Bytes>,
+    metadata: HeaderMap,
+}
+
+#[derive(Debug, Default)]
+enum ContentType {
+    #[default]
+    Absent,
+    Grpc,
+    Other(String),
+}
+
+// === impl Fields ===
+
+impl Fields {
+    /// Takes a field that has a meaning of its own; false if it is metadata.
+    pub(crate) fn take(&mut self, name: &[u8], value: &[u8]) -> bool {
+        match name {
+            b"grpc-status" => self.block.code = Some(parse_code(value)),
+            b"grpc-message" => self.block.message = percent_decode(value).into_owned(),
+            b"grpc-status-details-bin" => self.block.details = decode_binary(value),
+            b"content-type" if is_grpc(value) => self.content_type = ContentType::Grpc,
+            b"content-type" => {
+                self.content_type = ContentType::Other(String::from_utf8_lossy(value).into_owned())
+            }
+            b"date"
+            | b"server"
+            | b"content-length"
+            | b"grpc-encoding"
+            | b"grpc-accept-encoding" => {}
+            _ => return false,
+        }
+        true
     }
-    let content_type = String::from_utf8_lossy(content_type).into_owned();
-    Err(CallError::NotGrpc {
-        status: status.as_u16(),
-        content_type,
-    })
+
+    /// Takes metadata.
+    pub(crate) fn append(&mut self, name: HeaderName, value: HeaderValue) {
+        self.block.metadata.append(name, value);
+    }
+
+    /// What was read so far were the headers; trailers follow. A status among the headers stands only if
+    /// the trailers have none.
+    pub(crate) fn begin_trailers(&mut self) {
+        self.headers = std::mem::take(&mut self.block.metadata);
+    }
+
+    /// Whether this answer carries gRPC at all. One with a status of its own does, whatever HTTP says.
+    pub(crate) fn check_head(&self, status: u16) -> Result<(), CallError> {
+        let content_type = match &self.content_type {
+            ContentType::Grpc if status == 200 => return Ok(()),
+            _ if self.block.code.is_some() => return Ok(()),
+            ContentType::Absent => String::new(),
+            ContentType::Grpc => "application/grpc".to_owned(),
+            ContentType::Other(text) => text.clone(),
+        };
+        Err(CallError::NotGrpc {
+            status,
+            content_type,
+        })
+    }
+
+    /// The whole answer. OK promises exactly one message.
+    pub(crate) fn into_reply(self, message: Assembly) -> Result<Reply, CallError> {
+        let Block {
+            code,
+            message: text,
+            details,
+            metadata,
+        } = self.block;
+        let code = code.ok_or(CallError::NoStatus)?;
+        let mut reply = Reply {
+            code,
+            headers: self.headers,
+            trailers: metadata,
+            ..Reply::default()
+        };
+        if code == code::OK {
+            reply.body = message
+                .finish()?
+                .ok_or(CallError::Malformed("status OK without a message"))?;
+        } else {
+            (reply.message, reply.details) = (text, details);
+        }
+        Ok(reply)
+    }
 }
 
 fn is_grpc(content_type: &[u8]) -> bool {

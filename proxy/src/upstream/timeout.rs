@@ -4,8 +4,6 @@
 
 use std::time::Duration;
 
-use http::HeaderValue;
-
 /// Nanoseconds per unit, finest first.
 const UNITS: [(u128, u8); 6] = [
     (1, b'n'),
@@ -24,16 +22,8 @@ pub(crate) struct Text {
     len: usize,
 }
 
-/// What is left, as the header says it. Milliseconds and coarser: nobody's clock is finer than a network.
-pub(crate) fn header_value(left: Duration) -> HeaderValue {
-    let mut value = HeaderValue::from_bytes(text(left).as_bytes())
-        .unwrap_or_else(|_| HeaderValue::from_static("0n"));
-    // Never the same twice: it must not push useful entries out of the HPACK table.
-    value.set_sensitive(true);
-    value
-}
-
-fn text(left: Duration) -> Text {
+/// What is left, in the finest unit that fits.
+pub(crate) fn text(left: Duration) -> Text {
     let nanos = left.as_nanos();
     let (value, unit) = UNITS
         .iter()

@@ -1,15 +1,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
 
-fn map(entries: &[(&'static str, &str)]) -> HeaderMap {
-    let mut map = HeaderMap::new();
+/// Fields of one block.
+fn fields(entries: &[(&'static str, &str)]) -> Fields {
+    let mut fields = Fields::default();
     for (name, value) in entries {
-        map.append(*name, HeaderValue::from_str(value).unwrap());
+        if !fields.take(name.as_bytes(), value.as_bytes()) {
+            fields.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
     }
-    map
+    fields
+}
+
+fn reply(fields: Fields) -> Result<Reply, CallError> {
+    fields.into_reply(Assembly::new(0))
 }
 
 #[test]
@@ -31,19 +40,25 @@ fn codes_are_small_decimal_numbers() {
 
 #[test]
 fn a_failure_comes_with_message_and_details() {
-    let trailers = map(&[
+    let entries = [
         ("grpc-status", "5"),
         ("grpc-message", "no%20%C3%A4pple"),
         ("grpc-status-details-bin", "CAU"),
-    ]);
-    let reply = Reply::new(HeaderMap::new(), trailers).unwrap();
+        ("x", "y"),
+        ("date", "now"),
+    ];
+    let reply = reply(fields(&entries)).unwrap();
     assert_eq!((reply.code, reply.message.as_str()), (5, "no äpple"));
     assert_eq!(reply.details.as_deref(), Some(&[8u8, 5][..]));
+    assert_eq!(
+        (reply.trailers.len(), &reply.trailers["x"]),
+        (1, &HeaderValue::from_static("y"))
+    );
 }
 
 #[test]
 fn without_a_status_there_is_no_reply() {
-    let error = Reply::new(HeaderMap::new(), map(&[("grpc-message", "hello")])).unwrap_err();
+    let error = reply(fields(&[("grpc-message", "hello")])).unwrap_err();
     assert!(matches!(error, CallError::NoStatus));
 }
 
@@ -77,21 +92,19 @@ fn heads_that_are_not_grpc() {
         "application/grpc; charset=utf-8",
         "Application/GRPC",
     ] {
-        check_head(StatusCode::OK, &map(&[("content-type", good)])).unwrap();
+        fields(&[("content-type", good)]).check_head(200).unwrap();
     }
     for bad in ["", "text/html", "application/grpc-web", "application/json"] {
         assert!(
-            check_head(StatusCode::OK, &map(&[("content-type", bad)])).is_err(),
+            fields(&[("content-type", bad)]).check_head(200).is_err(),
             "{bad} was taken"
         );
     }
-    let error = check_head(
-        StatusCode::NOT_FOUND,
-        &map(&[("content-type", "text/plain")]),
-    )
-    .unwrap_err();
+    let error = fields(&[("content-type", "text/plain")])
+        .check_head(404)
+        .unwrap_err();
     assert_eq!(error.grpc_code(), code::UNIMPLEMENTED);
-    check_head(StatusCode::NOT_FOUND, &map(&[("grpc-status", "5")])).unwrap();
+    fields(&[("grpc-status", "5")]).check_head(404).unwrap();
 }
 
 proptest! {

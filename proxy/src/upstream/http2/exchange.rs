@@ -1,0 +1,113 @@
+//! One call as it is received: response headers, message, trailers, put together into a reply as they come.
+//! Refused: a message before headers, headers in the middle, names in capitals and pseudo headers that no
+//! response has (RFC 9113 section 8.1 to 8.3).
+
+use http::{HeaderName, HeaderValue};
+
+use super::super::error::CallError;
+use super::super::message::Assembly;
+use super::super::reply::{Fields, Reply};
+
+/// What has been received so far.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    status: Option<u16>,
+    fields: Fields,
+    message: Assembly,
+    /// The final response headers are there.
+    answered: bool,
+    malformed: Option<&'static str>,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// Nothing yet; a message may have `limit` bytes.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            status: None,
+            fields: Fields::default(),
+            message: Assembly::new(limit),
+            answered: false,
+            malformed: None,
+        }
+    }
+
+    /// A block of headers begins.
+    pub(super) fn begin_block(&mut self) {
+        if self.answered {
+            self.fields.begin_trailers();
+        }
+        self.status = None;
+    }
+
+    /// One of its fields.
+    pub(super) fn field(&mut self, name: &[u8], value: &[u8]) {
+        if let Err(why) = self.try_field(name, value) {
+            self.malformed.get_or_insert(why);
+        }
+    }
+
+    fn try_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+        if name == b":status" {
+            let digits = std::str::from_utf8(value)
+                .ok()
+                .filter(|text| text.len() == 3);
+            let status = digits
+                .and_then(|text| text.parse().ok())
+                .ok_or("a status that is none")?;
+            let first = self.status.replace(status).is_none() && !self.answered;
+            return if first {
+                Ok(())
+            } else {
+                Err("a status too many")
+            };
+        }
+        if name.first() == Some(&b':') {
+            return Err("a pseudo header that no response has");
+        }
+        if self.fields.take(name, value) {
+            return Ok(());
+        }
+        let name = HeaderName::from_lowercase(name).map_err(|_| "a header's name that is none")?;
+        let value = HeaderValue::from_bytes(value).map_err(|_| "a header's value that is none")?;
+        self.fields.append(name, value);
+        Ok(())
+    }
+
+    /// The block is complete. `end`: the stream ends with it.
+    pub(super) fn end_block(&mut self, end: bool, too_large: bool) -> Result<(), CallError> {
+        if too_large {
+            return Err(CallError::Malformed("more headers than are accepted"));
+        }
+        if let Some(why) = self.malformed {
+            return Err(CallError::Malformed(why));
+        }
+        match (self.answered, self.status) {
+            (true, _) if end => Ok(()),
+            (true, _) => Err(CallError::Malformed("headers in the middle of the answer")),
+            (false, None) => Err(CallError::Malformed("headers without a status")),
+            (false, Some(100..=199)) if !end => {
+                self.fields = Fields::default();
+                Ok(())
+            }
+            (false, Some(status)) => {
+                self.answered = true;
+                self.fields.check_head(status)
+            }
+        }
+    }
+
+    /// A piece of the message.
+    pub(super) fn data(&mut self, bytes: &[u8]) -> Result<(), CallError> {
+        if !self.answered {
+            return Err(CallError::Malformed("a message before the headers"));
+        }
+        self.message.push(bytes)
+    }
+
+    /// The stream has ended.
+    pub(super) fn finish(self) -> Result<Reply, CallError> {
+        self.fields.into_reply(self.message)
+    }
+}
