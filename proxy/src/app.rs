@@ -84,6 +84,7 @@ pub struct App {
     pub admin: SocketAddr,
     running: Running,
     admin_server: AdminServer,
+    readiness: Readiness,
     draining: watch::Sender<bool>,
     reload: Option<(ReloadHandle, JoinHandle<()>)>,
 }
@@ -186,13 +187,21 @@ impl App {
             config: live.clone(),
             edge: running.stats(),
         };
+        let readiness = Readiness::new();
         let pages = admin::Pages {
             upstreams: upstreams.clone(),
             published: published.clone(),
             config: live,
         };
         let admin_address = options.admin.unwrap_or(snapshot.admin.address);
-        let admin_server = serve_admin(admin_address, metrics.clone(), state, pages).await?;
+        let admin_server = serve_admin(
+            admin_address,
+            metrics.clone(),
+            state,
+            pages,
+            readiness.clone(),
+        )
+        .await?;
         // A second set is impossible: the applier was made above.
         let _ = applier.parts.set(Parts {
             upstreams,
@@ -205,6 +214,7 @@ impl App {
             admin: admin_server.local_address(),
             running,
             admin_server,
+            readiness,
             draining,
             reload,
         })
@@ -223,6 +233,9 @@ impl App {
         if let Some((_, task)) = &self.reload {
             task.abort();
         }
+        let _draining = self
+            .readiness
+            .guard("the drain: this gateway is going away");
         self.draining.send_replace(true);
         let cut = self.running.drained().await;
         self.admin_server.stop().await;
@@ -283,6 +296,7 @@ async fn serve_admin(
     metrics: Arc<Metrics>,
     state: StateMetrics,
     pages: admin::Pages,
+    readiness: Readiness,
 ) -> Result<AdminServer, StartError> {
     let mut registry = service_kit::metrics::registry(SERVICE, env!("CARGO_PKG_VERSION"));
     registry.register_collector(Box::new(metrics));
@@ -291,7 +305,7 @@ async fn serve_admin(
         SERVICE,
         env!("CARGO_PKG_VERSION"),
         registry,
-        Readiness::new(),
+        readiness,
     ));
     admin
         .bind(address)

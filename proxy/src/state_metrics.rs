@@ -121,15 +121,9 @@ fn retries(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> fm
         MetricType::Counter,
     )?;
     for cluster in clusters {
-        for (reason, outcome) in [
-            ("connect", Outcome::Connect),
-            ("refused_stream", Outcome::RefusedStream),
-        ] {
-            counter(
-                &mut family,
-                &[("cluster", &**cluster.name()), ("reason", reason)],
-                cluster.attempts(outcome),
-            )?;
+        for (reason, count) in cluster.retries() {
+            let labels = [("cluster", &**cluster.name()), ("reason", reason)];
+            counter(&mut family, &labels, count)?;
         }
     }
     Ok(())

@@ -89,6 +89,12 @@ pub fn compile(snapshot: &Arc<Snapshot>) -> Result<Plan, Problems> {
         router: RouterBuilder::new(),
         rows: Vec::new(),
         problems: Vec::new(),
+        most_body: snapshot
+            .listeners
+            .iter()
+            .map(|listener| listener.limits.max_body.get())
+            .min()
+            .unwrap_or(usize::MAX),
     };
     compiler.profiles();
     for (index, route) in snapshot.routes.iter().enumerate() {
@@ -153,6 +159,8 @@ struct Compiler<'s> {
     router: RouterBuilder<u32>,
     rows: Vec<PlannedRow>,
     problems: Vec<Problem>,
+    /// What every listener lets in.
+    most_body: usize,
 }
 
 impl Compiler<'_> {
@@ -253,7 +261,7 @@ impl Compiler<'_> {
             binding.empty_segments,
         );
         let pattern = binding.template.to_string();
-        let max_body = transcode.max_body.get();
+        let max_body = transcode.max_body.get().min(self.most_body);
         let streams = binding.client_streaming || binding.server_streaming;
         let action = match streams {
             true => Planned::Stream(Box::new(binding)),

@@ -59,7 +59,7 @@ impl Attempt {
     /// No connection could be made to the endpoint: it is unusable until a probe succeeds.
     pub fn connect_failed(mut self, why: &str) {
         self.record(Outcome::Connect);
-        self.endpoint.unreachable(self.worker, why);
+        self.endpoint.unreachable(Some(self.worker), why);
     }
 
     fn record(&mut self, outcome: Outcome) {

@@ -112,7 +112,12 @@ impl History {
     ) -> Result<Attempt, CallError> {
         loop {
             let error = match cluster.start(worker, &self.tried, Some(deadline)) {
-                Ok(attempt) => return Ok(attempt),
+                Ok(attempt) => {
+                    if let Some(last) = &self.last {
+                        cluster.retried(last);
+                    }
+                    return Ok(attempt);
+                }
                 Err(NoPick::AllFull) => CallError::Overloaded,
                 Err(NoPick::NoneUsable) => CallError::NoHealthyUpstream(cluster.why_none_usable()),
             };

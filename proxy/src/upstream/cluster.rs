@@ -2,7 +2,9 @@
 //! configuration names the cluster; a reload changes it in place, so that nothing learnt is lost.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::atomic::{
+    AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,6 +22,7 @@ use super::counters::{Counters, Outcome};
 use super::endpoint::Endpoint;
 use super::error::CallError;
 use super::method::Method;
+use super::probe;
 use super::reply::Reply;
 use super::resolve;
 use super::selection::{NoPick, Selection, Tried, Turns};
@@ -35,7 +38,15 @@ pub struct Cluster {
     limiter: Arc<Limiter>,
     connections: Arc<AtomicUsize>,
     counters: Counters,
+    retries: Retries,
     workers: usize,
+}
+
+/// Tries beyond the first, by why the one before failed.
+#[derive(Debug, Default)]
+struct Retries {
+    connect: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// One unary call.
@@ -78,6 +89,7 @@ impl Cluster {
             limiter: Arc::new(Limiter::new(bounds(&config.limits))),
             connections: Arc::default(),
             counters: Counters::new(workers),
+            retries: Retries::default(),
             workers,
         })
     }
@@ -144,6 +156,23 @@ impl Cluster {
     #[must_use]
     pub fn attempts(&self, outcome: Outcome) -> u64 {
         self.counters.sum(outcome)
+    }
+
+    /// Tries beyond a call's first, by why the one before failed.
+    #[must_use]
+    pub fn retries(&self) -> [(&'static str, u64); 2] {
+        [
+            ("connect", self.retries.connect.load(Relaxed)),
+            ("refused_stream", self.retries.refused.load(Relaxed)),
+        ]
+    }
+
+    pub(crate) fn retried(&self, after: &CallError) {
+        let cell = match after {
+            CallError::Refused { .. } => &self.retries.refused,
+            _ => &self.retries.connect,
+        };
+        cell.fetch_add(1, Relaxed);
     }
 
     /// Requests in flight and requests that wait for a slot.
@@ -281,6 +310,7 @@ impl Cluster {
         if target.address.socket_addr().is_none() {
             resolve::keep_resolved(&endpoint, runtime);
         }
+        probe::first_look(&endpoint, runtime);
         endpoint
     }
 }

@@ -153,7 +153,7 @@ impl Endpoint {
 
     /// Nothing takes connections there. Unusable until a probe says otherwise, unless connections that work
     /// prove the contrary.
-    pub(crate) fn unreachable(self: &Arc<Self>, worker: usize, why: &str) {
+    pub(crate) fn unreachable(self: &Arc<Self>, worker: Option<usize>, why: &str) {
         self.next_address.fetch_add(1, Relaxed);
         self.disturbed.notify_one();
         if self.connections.load(Relaxed) > 0 || self.is_retired() {

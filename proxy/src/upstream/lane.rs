@@ -235,7 +235,7 @@ fn start_attempt(endpoint: &Arc<Endpoint>, worker: usize) -> Result<(), Arc<str>
             Err(error) => {
                 drop(reserved);
                 let why: Arc<str> = error.to_string().into();
-                endpoint.unreachable(worker, &why);
+                endpoint.unreachable(Some(worker), &why);
                 lane.attempt_ended(Some((why, recoveries)));
             }
         }

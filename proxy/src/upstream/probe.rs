@@ -8,6 +8,7 @@ use std::time::Duration;
 use mesh_config::model::Protocol;
 use resilience::backoff::{Backoff, Waits};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
 use super::connection;
@@ -27,8 +28,25 @@ pub(crate) fn waits() -> Waits {
     BACKOFF.waits(fastrand::Rng::new())
 }
 
-/// Starts a probe; it ends when the endpoint is reachable, retired or gone.
-pub(crate) fn start(endpoint: &Arc<Endpoint>, worker: usize) {
+/// Looks once whether anything takes connections at a new endpoint, so that one that is down is known before a
+/// request finds out. Runs on `runtime`, which is no worker's: the connection is closed again.
+pub(crate) fn first_look(endpoint: &Arc<Endpoint>, runtime: &Handle) {
+    let looking = Arc::downgrade(endpoint);
+    runtime.spawn(async move {
+        let Some(endpoint) = looking.upgrade() else {
+            return;
+        };
+        if endpoint.socket_addr().is_some()
+            && let Err(why) = attempt(&endpoint, None).await
+        {
+            endpoint.unreachable(None, &why);
+        }
+    });
+}
+
+/// Starts a probe; it ends when the endpoint is reachable, retired or gone. Without a worker, the connection
+/// that succeeds is closed again.
+pub(crate) fn start(endpoint: &Arc<Endpoint>, worker: Option<usize>) {
     let running = Running(Arc::downgrade(endpoint));
     tokio::spawn(async move {
         let mut waits = waits();
@@ -51,20 +69,20 @@ pub(crate) fn start(endpoint: &Arc<Endpoint>, worker: usize) {
     });
 }
 
-async fn attempt(endpoint: &Arc<Endpoint>, worker: usize) -> Result<(), String> {
+async fn attempt(endpoint: &Arc<Endpoint>, worker: Option<usize>) -> Result<(), String> {
     let cluster = endpoint.cluster().ok_or("the cluster was removed")?;
     let address = endpoint
         .socket_addr()
         .ok_or("the host name has no address")?;
     let limit = cluster.connect_timeout();
-    if endpoint.protocol() != Protocol::Grpc {
+    let Some(worker) = worker.filter(|_| endpoint.protocol() == Protocol::Grpc) else {
         let connected = timeout(limit, TcpStream::connect(address)).await;
         connected
             .map_err(|_| format!("no connection within {limit:?}"))?
             .map_err(|error| error.to_string())?;
         endpoint.reachable();
         return Ok(());
-    }
+    };
     let reserved = cluster
         .reserve_connection(endpoint)
         .ok_or("the limit of connections is reached")?;
