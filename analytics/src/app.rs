@@ -153,6 +153,7 @@ async fn report_health(health: HealthReporter, readiness: Readiness) {
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     // First of all, so that a signal during start-up is not lost.
     let asked = shutdown::signal().context("cannot listen for signals")?;
+    shutdown::hangups_need_a_restart().context("cannot listen for signals")?;
     let readiness = Readiness::new();
     let starting = readiness.guard("start-up");
     let (listener, address) = bind("--listen", settings.listen).await?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use service_kit::metrics::GrpcMetrics;
 use service_kit::{Admin, Drain, Readiness, program, shutdown};
@@ -47,6 +48,11 @@ impl App {
         readiness: Readiness,
     ) -> anyhow::Result<Self> {
         let status = Arc::new(ServiceStatus::new(store.kind(), readiness.clone()));
+        registry.register(
+            "highpress_outbox_unsent",
+            "Events that are counted but not yet sent to the event stream; always 0 in this version, which sends none",
+            Gauge::<i64>::default(),
+        );
         let counters = Counters::new(store, StoreMetrics::register(registry), status.clone());
         let health = HealthReporter::new();
         let dispatch = Dispatch::new(
@@ -107,6 +113,7 @@ async fn report_health(health: HealthReporter, readiness: Readiness) {
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     // First of all, so that a signal during start-up is not lost.
     let asked = shutdown::signal().context("cannot listen for signals")?;
+    shutdown::hangups_need_a_restart().context("cannot listen for signals")?;
     let readiness = Readiness::new();
     let starting = readiness.guard("start-up");
     let (listener, address) = bind("--listen", settings.listen).await?;

@@ -73,7 +73,7 @@ pub enum Dialect {
     /// Protobuf's JSON mapping: integers also as `"5"`, `1.0` and `1e2`, names exact.
     #[default]
     Proto3,
-    /// Plain JSON as a typed reader takes it: keys in any letter case (exact ones first), `null` is absent, numbers only for numbers,
+    /// Plain JSON as a typed reader takes it: keys are the written names in any letter case (exact ones first), `null` is absent, numbers only for numbers,
     /// integers only in their plain form, strings only for strings.
     Plain,
 }

@@ -115,7 +115,12 @@ impl MessageTable {
             .fields
             .iter()
             .map(|field| (field.name.as_str(), field.index as u32));
-        let all: Vec<(&str, u32)> = json_names.chain(original_names).collect();
+        // A plain reader knows each field by one name only, the one that is written.
+        let all: Vec<(&str, u32)> = match (options.dialect, options.names) {
+            (Dialect::Proto3, _) => json_names.chain(original_names).collect(),
+            (Dialect::Plain, Names::Camel) => json_names.collect(),
+            (Dialect::Plain, Names::Original) => original_names.collect(),
+        };
         let lower: Vec<(String, u32)> = all
             .iter()
             .map(|(name, index)| (name.to_ascii_lowercase(), *index))
@@ -132,7 +137,7 @@ impl MessageTable {
         }
     }
 
-    /// The field with this JSON or original name, in any letter case if the dialect says so.
+    /// The field with this name: JSON or original, or in a plain dialect the written one in any letter case.
     pub(crate) fn field_named(&self, name: &[u8]) -> Option<&FieldTable> {
         let index = self.names.get(name).or_else(|| {
             let folded = self.folded.as_ref()?;

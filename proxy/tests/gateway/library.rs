@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use prost_reflect::prost::Message;
 use serde_json::{Value, json};
 use testkit::Http1;
 use testkit::echo::Echo;
@@ -13,8 +12,13 @@ use testkit::mesh::Gateway;
 fn descriptors() -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let includes = [root.join("tests/gateway"), root.join("../proto/proto")];
-    let set = protox::compile(["library.proto"], includes).expect("library.proto compiles");
-    set.encode_to_vec()
+    let mut compiler = protox::Compiler::new(includes).expect("the folders are there");
+    compiler
+        .include_imports(true)
+        .open_file("library.proto")
+        .expect("library.proto compiles");
+    // Not by way of prost-types, which would drop the annotations.
+    compiler.encode_file_descriptor_set()
 }
 
 struct Library {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use testkit::mesh::Gateway;
-use testkit::{Http1, Metrics};
+use testkit::{Http1, Metrics, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -100,19 +100,26 @@ async fn requests_and_answers_pass_untouched_but_for_the_forwarding_headers() {
             assert!(seen.contains(header), "{header} is not in\n{seen}");
         }
     }
-    let labels = [("endpoint", "/**"), ("status_code", "201")];
-    let metrics = Metrics::scrape(gateway.admin()).await;
-    assert_eq!(
-        metrics.counter_value("highgopress_http_requests_total", &labels),
-        3
-    );
-    assert_eq!(
-        metrics.counter_value(
-            "highpress_upstream_attempts_total",
-            &[("cluster", "monolith"), ("outcome", "ok")]
-        ),
-        3
-    );
+    // An answer can be read before it is counted.
+    eventually(
+        "three requests to be counted",
+        Duration::from_secs(10),
+        || async {
+            let metrics = Metrics::scrape(gateway.admin()).await;
+            let requests = [("endpoint", "/**"), ("status_code", "201")];
+            let attempts = [("cluster", "monolith"), ("outcome", "ok")];
+            let counted = (
+                metrics.counter_value("highgopress_http_requests_total", &requests),
+                metrics.counter_value("highpress_upstream_attempts_total", &attempts),
+            );
+            if counted == (3, 3) {
+                Ok(())
+            } else {
+                Err(format!("{counted:?}"))
+            }
+        },
+    )
+    .await;
 }
 
 #[tokio::test]
