@@ -331,15 +331,18 @@ impl EnumTable {
     }
 }
 
-/// What follows the opening quote of a key. A JSON name that needs escapes is left to the slow way.
+/// What follows the opening quote of a key, in the names that are read, the likeliest first. A JSON name that needs
+/// escapes is left to the slow way.
 fn keys(field: &Field, options: JsonOptions) -> [Box<[u8]>; 2] {
     let plain = quoted(&field.json_name).len() == field.json_name.len() + 2;
     let json = if plain { &field.json_name } else { &field.name };
-    let likeliest_first = match options.names {
-        Names::Camel => [json, &field.name],
-        Names::Original => [&field.name, json],
+    let names = match (options.dialect, options.names) {
+        (Dialect::Proto3, Names::Camel) => [json, &field.name],
+        (Dialect::Proto3, Names::Original) => [&field.name, json],
+        (Dialect::Plain, Names::Camel) => [json, json],
+        (Dialect::Plain, Names::Original) => [&field.name, &field.name],
     };
-    likeliest_first.map(|name| [name.as_bytes(), b"\""].concat().into())
+    names.map(|name| [name.as_bytes(), b"\""].concat().into())
 }
 
 /// The wire type of a value of this kind.
