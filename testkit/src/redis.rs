@@ -89,8 +89,8 @@ impl Redis {
     }
 
     /// Stops it where it stands; it keeps its connections and answers nothing.
-    pub fn freeze(&self) {
-        self.server().freeze();
+    pub async fn freeze(&self) {
+        self.server().freeze().await;
     }
 
     /// Lets it go on.

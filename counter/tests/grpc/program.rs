@@ -321,7 +321,7 @@ async fn a_drain_finishes_what_is_in_flight() {
             .await;
         let client = connect(&counter).await;
         add(&client, "a", "like", 1).await.unwrap();
-        redis.freeze();
+        redis.freeze().await;
         let waiting = tokio::spawn(async move { add(&client, "a", "like", 1).await });
         let in_flight = [("operation", "increment")];
         eventually("the increment to be on its way", PATIENCE, async || {
@@ -372,7 +372,7 @@ async fn a_drain_ends_at_its_deadline() {
         .await;
     let client = connect(&counter).await;
     add(&client, "a", "like", 1).await.unwrap();
-    redis.freeze();
+    redis.freeze().await;
     let waiting = tokio::spawn(async move { add(&client, "a", "like", 1).await });
     tokio::task::yield_now().await;
     let status = counter.stop_within(Duration::from_secs(10)).await;

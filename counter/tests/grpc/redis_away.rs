@@ -102,7 +102,7 @@ async fn a_frozen_redis_is_an_unknown_outcome_within_the_timeout() {
         .await;
     let client = connect(&counter).await;
     assert_eq!(add(&client, "a", "like", 1).await.unwrap().current_value, 1);
-    redis.freeze();
+    redis.freeze().await;
     let begun = Instant::now();
     let error = add(&client, "a", "like", 10).await.unwrap_err();
     assert_eq!(
@@ -149,7 +149,7 @@ async fn a_spent_deadline_is_deadline_exceeded() {
             .await
     };
     assert_eq!(get("5S").await.code, Code::Ok as u32);
-    redis.freeze();
+    redis.freeze().await;
     let begun = Instant::now();
     let spent = get("200m").await;
     assert_eq!(spent.code, Code::DeadlineExceeded as u32, "{spent:?}");
