@@ -96,6 +96,16 @@ impl Upstreams {
         }
     }
 
+    /// Looks whether endpoints that are new take connections, so that one that is down is known, and shown,
+    /// before a request finds out.
+    pub fn look_at_new(&self) {
+        for endpoint in self.all().iter().flat_map(|cluster| cluster.members()) {
+            if endpoint.claim_first_look() {
+                probe::first_look(&endpoint, &self.runtime);
+            }
+        }
+    }
+
     /// The cluster of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Arc<Cluster>> {

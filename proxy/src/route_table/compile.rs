@@ -388,6 +388,7 @@ impl Plan {
     /// Makes the clusters be what the plan says, and the table that routes to them.
     pub fn activate(self, upstreams: &Upstreams, metrics: &Metrics) -> Arc<RouteTable> {
         upstreams.apply(&self.snapshot.clusters);
+        upstreams.look_at_new();
         let served = Arc::new(self.served(upstreams));
         let rows = self
             .rows

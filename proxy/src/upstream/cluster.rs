@@ -22,7 +22,6 @@ use super::counters::{Counters, Outcome};
 use super::endpoint::Endpoint;
 use super::error::CallError;
 use super::method::Method;
-use super::probe;
 use super::reply::Reply;
 use super::resolve;
 use super::selection::{NoPick, Selection, Tried, Turns};
@@ -310,7 +309,6 @@ impl Cluster {
         if target.address.socket_addr().is_none() {
             resolve::keep_resolved(&endpoint, runtime);
         }
-        probe::first_look(&endpoint, runtime);
         endpoint
     }
 }

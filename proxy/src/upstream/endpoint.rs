@@ -41,6 +41,7 @@ pub struct Endpoint {
     recoveries: AtomicU64,
     probed: AtomicBool,
     retired: AtomicBool,
+    looked_at: AtomicBool,
     /// Woken when the endpoint is retired, and when a connection failed: names are looked up again then.
     pub(crate) disturbed: Notify,
     cluster: Weak<Cluster>,
@@ -72,6 +73,7 @@ impl Endpoint {
             recoveries: AtomicU64::new(0),
             probed: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+            looked_at: AtomicBool::new(false),
             disturbed: Notify::new(),
             cluster: Arc::downgrade(cluster),
         });
@@ -183,6 +185,11 @@ impl Endpoint {
 
     pub(crate) fn is_unreachable(&self) -> bool {
         !self.is_retired() && self.health.has(Cause::Unreachable)
+    }
+
+    /// True for the one who has to take the first look.
+    pub(crate) fn claim_first_look(&self) -> bool {
+        !self.looked_at.swap(true, AcqRel)
     }
 
     /// True for the one who has to run the probe.
