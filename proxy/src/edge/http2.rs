@@ -134,8 +134,7 @@ impl<S: Service> Session<S> {
             match self.connection.poll_accept(context) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     self.opened = self.opened.saturating_add(1);
-                    self.shared.active.fetch_add(1, Ordering::Relaxed);
-                    tokio::spawn(stream::serve(Active(self.shared.clone()), request, respond));
+                    stream::begin(&self.shared, request, respond);
                     continue;
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
@@ -209,6 +208,13 @@ impl<S: Service> Session<S> {
 
 /// A stream that runs.
 pub(super) struct Active<S>(Arc<Shared<S>>);
+
+impl<S> Active<S> {
+    fn new(shared: &Arc<Shared<S>>) -> Self {
+        shared.active.fetch_add(1, Ordering::Relaxed);
+        Self(shared.clone())
+    }
+}
 
 impl<S> std::ops::Deref for Active<S> {
     type Target = Shared<S>;

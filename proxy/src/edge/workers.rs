@@ -67,7 +67,8 @@ pub(super) struct Worker<S> {
     pub(super) connections: Arc<Connections>,
     pub(super) drain: ShutdownWatch,
     /// Heads of HTTP/2 streams that have ended, for those to come.
-    heads: Mutex<Vec<Head>>,
+    #[expect(clippy::vec_box, reason = "taken out and given on as they are")]
+    heads: Mutex<Vec<Box<Head>>>,
 }
 
 /// More heads than this are not kept for later.
@@ -83,18 +84,15 @@ impl<S> Worker<S> {
     }
 
     /// An empty head for a stream.
-    pub(super) fn take_head(&self, peer: SocketAddr) -> Head {
-        let mut head = self
-            .heads
-            .lock()
-            .pop()
-            .unwrap_or_else(|| Head::new(peer, 512));
+    pub(super) fn take_head(&self, peer: SocketAddr) -> Box<Head> {
+        let pooled = self.heads.lock().pop();
+        let mut head = pooled.unwrap_or_else(|| Box::new(Head::new(peer, 512)));
         head.peer = peer;
         head
     }
 
     /// Gives back a head whose stream has ended.
-    pub(super) fn give_head(&self, head: Head) {
+    pub(super) fn give_head(&self, head: Box<Head>) {
         let mut heads = self.heads.lock();
         if heads.len() < KEPT_HEADS && head.buffer.capacity() <= 4096 {
             heads.push(head);

@@ -6,19 +6,20 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, DATE};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use pingora_core::protocols::http::ServerSession;
 use tokio::time::{Instant, timeout_at};
 
-use super::Active;
 use super::pass_through::StreamSession;
 use super::request::{self, Announced};
+use super::{Active, Shared};
 use crate::edge::answer::with_date;
 use crate::edge::head::Head;
 use crate::edge::refusal::Refusal;
@@ -36,74 +37,107 @@ enum BodyError {
     Refused(Refusal),
 }
 
-/// Serves one stream to its end.
-pub(super) async fn serve<S: Service>(
+/// A stream whose call runs in a task of its own.
+struct Stream<S: Service> {
     shared: Active<S>,
-    request: Request<RecvStream>,
+    head: Box<Head>,
+    body: RecvStream,
     respond: SendResponse<Bytes>,
-) {
-    let mut head = shared.worker.take_head(shared.peer);
-    let answered = run(&shared, &mut head, request, respond).await;
-    if answered.is_err() {
-        shared.was_reset();
-    }
-    shared.worker.give_head(head);
 }
 
-async fn run<S: Service>(
-    shared: &Active<S>,
-    head: &mut Head,
-    mut request: Request<RecvStream>,
+/// What is left of an answer once its beginning has been given to the library.
+type Rest = Option<(Bytes, SendStream<Bytes>)>;
+
+/// Takes a request on: answers it if it can be answered at once, else starts a task for it.
+pub(super) fn begin<S: Service>(
+    shared: &Arc<Shared<S>>,
+    request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) -> Result<(), Gone> {
+) {
     let worker = &shared.worker;
-    let is_head = request.method() == http::Method::HEAD;
-    let announced = match request::read(&request, head, &worker.limits) {
-        Ok(announced) => announced,
-        Err(refusal) => {
-            let answer = worker.refuse(None, refusal);
-            return send(shared, answer, is_head, &mut respond).await;
-        }
-    };
-    let head = &*head;
-    let answer = match worker.service.route(worker.index, head) {
-        Lane::Answer(answer) => answer,
-        Lane::Unary { call, max_body } => {
-            let body = read_body(
+    let mut head = worker.take_head(shared.peer);
+    let is_head = *request.method() == Method::HEAD;
+    let read = request::read(&request, &mut head, &worker.limits);
+    let routed = read.map(|announced| (announced, worker.service.route(worker.index, &head)));
+    let answer = match routed {
+        Err(refusal) => worker.refuse(None, refusal),
+        Ok((_, Lane::Answer(answer))) => answer,
+        Ok((announced, Lane::Unary { call, max_body })) => {
+            let (shared, body) = (Active::new(shared), request.into_body());
+            let stream = Stream {
                 shared,
-                announced,
                 head,
-                max_body,
-                request.body_mut(),
-                &mut respond,
-            );
-            match body.await {
-                Ok(body) => {
-                    let call = worker.service.unary(worker.index, call, head, &body);
-                    while_connected(call, &mut respond).await?
-                }
-                Err(BodyError::Refused(refusal)) => worker.refuse(Some(head), refusal),
-                Err(BodyError::Gone) => return Err(Gone),
-            }
+                body,
+                respond,
+            };
+            tokio::spawn(unary(stream, call, max_body, announced));
+            return;
         }
-        Lane::PassThrough { call } => {
-            pass_through(shared, call, head, request, respond).await;
-            return Ok(());
+        Ok((_, Lane::PassThrough { call })) => {
+            tokio::spawn(pass_through(
+                Active::new(shared),
+                call,
+                head,
+                request,
+                respond,
+            ));
+            return;
         }
     };
-    send(shared, answer, is_head, &mut respond).await
+    worker.give_head(head);
+    if let Ok(Some((rest, stream))) = send(answer, is_head, &mut respond) {
+        let shared = Active::new(shared);
+        tokio::spawn(async move { send_rest(&shared, rest, stream).await.ok() });
+    }
+}
+
+/// Reads the body, runs the call and sends its answer.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn would hold the stream twice"
+)]
+fn unary<S: Service>(
+    mut stream: Stream<S>,
+    call: S::Call,
+    max_body: usize,
+    announced: Announced,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let sent = match stream.read_body(announced, max_body).await {
+            Ok(body) => stream.run(call, body).await,
+            Err(BodyError::Refused(refusal)) => {
+                let answer = stream.shared.worker.refuse(Some(&stream.head), refusal);
+                send(
+                    answer,
+                    *stream.head.method() == Method::HEAD,
+                    &mut stream.respond,
+                )
+            }
+            Err(BodyError::Gone) => Err(Gone),
+        };
+        let done = match sent {
+            Ok(Some((rest, writer))) => send_rest(&stream.shared, rest, writer).await,
+            Ok(None) => Ok(()),
+            Err(Gone) => Err(Gone),
+        };
+        if done.is_err() {
+            stream.shared.was_reset();
+        }
+        stream.shared.worker.give_head(stream.head);
+    }
 }
 
 /// Serves the stream through pingora.
 async fn pass_through<S: Service>(
-    shared: &Active<S>,
+    shared: Active<S>,
     call: S::Call,
-    head: &Head,
+    head: Box<Head>,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) {
     let worker = &shared.worker;
     let session = StreamSession::new(request, respond, head.authority(), shared.digest.clone());
+    worker.give_head(head);
     let mut session = ServerSession::new_custom(Box::new(session));
     session.set_read_timeout(Some(worker.limits.body_timeout));
     session.set_write_timeout(Some(worker.limits.write_timeout));
@@ -113,55 +147,57 @@ async fn pass_through<S: Service>(
         .await;
 }
 
+impl<S: Service> Stream<S> {
+    /// Runs the call until it ends or the client resets the stream, and begins to send its answer.
+    async fn run(&mut self, call: S::Call, body: Bytes) -> Result<Rest, Gone> {
+        let Self {
+            shared,
+            head,
+            respond,
+            ..
+        } = self;
+        let worker = &shared.worker;
+        let mut future = pin!(worker.service.unary(worker.index, call, head, &body));
+        poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(answer) => {
+                Poll::Ready(send(answer, *head.method() == Method::HEAD, respond))
+            }
+            Poll::Pending => respond.poll_reset(context).map(|_| Err(Gone)),
+        })
+        .await
+    }
+
+    /// Waits for a whole body of at most `max_body` bytes.
+    async fn read_body(
+        &mut self,
+        announced: Announced,
+        max_body: usize,
+    ) -> Result<Bytes, BodyError> {
+        if announced
+            .length
+            .is_some_and(|length| length > max_body as u64)
+        {
+            return Err(BodyError::Refused(Refusal::BodyTooLarge));
+        }
+        if self.body.is_end_stream() {
+            return Ok(Bytes::new());
+        }
+        if announced.expects_continue {
+            let sent = self.respond.send_informational(continue_response());
+            sent.map_err(|_| BodyError::Gone)?;
+        }
+        let deadline = self.head.received() + self.shared.worker.limits.body_timeout;
+        match timeout_at(deadline, gather(&mut self.body, max_body)).await {
+            Ok(gathered) => gathered,
+            Err(_) => Err(BodyError::Refused(Refusal::BodyTimeout)),
+        }
+    }
+}
+
 fn continue_response() -> Response<()> {
     let mut response = Response::new(());
-    *response.status_mut() = http::StatusCode::CONTINUE;
+    *response.status_mut() = StatusCode::CONTINUE;
     response
-}
-
-/// Runs a call until it ends or the client resets the stream.
-async fn while_connected<F: Future<Output = Answer>>(
-    call: F,
-    respond: &mut SendResponse<Bytes>,
-) -> Result<Answer, Gone> {
-    let mut call = pin!(call);
-    poll_fn(|context| {
-        if let Poll::Ready(answer) = call.as_mut().poll(context) {
-            return Poll::Ready(Ok(answer));
-        }
-        respond.poll_reset(context).map(|_| Err(Gone))
-    })
-    .await
-}
-
-/// Waits for a whole body of at most `max_body` bytes.
-async fn read_body<S: Service>(
-    shared: &Active<S>,
-    announced: Announced,
-    head: &Head,
-    max_body: usize,
-    body: &mut RecvStream,
-    respond: &mut SendResponse<Bytes>,
-) -> Result<Bytes, BodyError> {
-    if announced
-        .length
-        .is_some_and(|length| length > max_body as u64)
-    {
-        return Err(BodyError::Refused(Refusal::BodyTooLarge));
-    }
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
-    if announced.expects_continue {
-        respond
-            .send_informational(continue_response())
-            .map_err(|_| BodyError::Gone)?;
-    }
-    let deadline = head.received() + shared.worker.limits.body_timeout;
-    match timeout_at(deadline, gather(body, max_body)).await {
-        Ok(gathered) => gathered,
-        Err(_) => Err(BodyError::Refused(Refusal::BodyTimeout)),
-    }
 }
 
 /// A body that comes in one frame is not copied.
@@ -194,23 +230,20 @@ async fn gather(body: &mut RecvStream, max_body: usize) -> Result<Bytes, BodyErr
     })
 }
 
-/// Sends an answer whole.
-async fn send<S: Service>(
-    shared: &Active<S>,
-    answer: Answer,
-    is_head: bool,
-    respond: &mut SendResponse<Bytes>,
-) -> Result<(), Gone> {
+/// Sends an answer, but for a body that must wait for the client's window.
+fn send(answer: Answer, is_head: bool, respond: &mut SendResponse<Bytes>) -> Result<Rest, Gone> {
     let response = response_head(&answer);
     let empty = is_head || !answer.may_have_body() || answer.body.is_empty();
     let mut stream = respond.send_response(response, empty).map_err(|_| Gone)?;
-    match empty {
-        true => Ok(()),
-        false if answer.body.len() <= QUEUED => {
-            stream.send_data(answer.body.into(), true).map_err(|_| Gone)
-        }
-        false => send_large(shared, answer.body.into(), stream).await,
+    if empty {
+        return Ok(None);
     }
+    let body = Bytes::from(answer.body);
+    if body.len() > QUEUED {
+        return Ok(Some((body, stream)));
+    }
+    stream.send_data(body, true).map_err(|_| Gone)?;
+    Ok(None)
 }
 
 fn response_head(answer: &Answer) -> Response<()> {
@@ -229,8 +262,8 @@ fn response_head(answer: &Answer) -> Response<()> {
 }
 
 /// Sends a body as the client's window opens, or gives the stream up.
-async fn send_large<S: Service>(
-    shared: &Active<S>,
+async fn send_rest<S: Service>(
+    shared: &Shared<S>,
     mut body: Bytes,
     mut stream: SendStream<Bytes>,
 ) -> Result<(), Gone> {
