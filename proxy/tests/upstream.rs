@@ -6,4 +6,5 @@ mod upstream {
     mod clusters;
     mod connections;
     mod support;
+    mod workers;
 }

@@ -4,10 +4,10 @@
 //! deadline; the rest are refused at once, because a queue that only grows serves nobody. Bounds may change
 //! while permits are out: a lower one holds from the moment enough of them are back.
 
-use std::sync::Arc;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 /// How much may be under way, and how much may wait for it.
@@ -36,16 +36,16 @@ pub struct Limiter {
     free: Semaphore,
     /// Permits to swallow on their return, after the bound has been lowered.
     surplus: AtomicUsize,
-    out: AtomicUsize,
     requests: AtomicUsize,
     pending: AtomicUsize,
     waiting: AtomicUsize,
 }
 
-/// The right to be under way, given back on drop.
+/// The right to be under way, given back on drop. `L` is how the limiter is held: borrowed, or shared by those
+/// who keep the permit for longer than they can borrow.
 #[derive(Debug)]
-pub struct Permit {
-    limiter: Arc<Limiter>,
+pub struct Permit<L: Deref<Target = Limiter>> {
+    limiter: L,
 }
 
 /// A place in the queue, given back on drop.
@@ -61,7 +61,6 @@ impl Limiter {
         Self {
             free: Semaphore::new(requests),
             surplus: AtomicUsize::new(0),
-            out: AtomicUsize::new(0),
             requests: AtomicUsize::new(requests),
             pending: AtomicUsize::new(bounds.pending),
             waiting: AtomicUsize::new(0),
@@ -72,16 +71,26 @@ impl Limiter {
     ///
     /// # Errors
     /// `Full` at once, or `TooLate` at the deadline.
-    pub async fn acquire(self: &Arc<Self>, deadline: Instant) -> Result<Permit, Refused> {
-        if let Ok(free) = self.free.try_acquire() {
-            free.forget();
-            return Ok(self.permit());
+    pub async fn acquire<L>(limiter: L, deadline: Instant) -> Result<Permit<L>, Refused>
+    where
+        L: Deref<Target = Self>,
+    {
+        if !limiter.try_take() {
+            limiter.wait(deadline).await?;
         }
+        Ok(Permit { limiter })
+    }
+
+    fn try_take(&self) -> bool {
+        self.free.try_acquire().map(SemaphorePermit::forget).is_ok()
+    }
+
+    async fn wait(&self, deadline: Instant) -> Result<(), Refused> {
         let _place = Place::take(&self.waiting, self.pending.load(Relaxed)).ok_or(Refused::Full)?;
         match timeout_at(deadline, self.free.acquire()).await {
             Ok(Ok(free)) => {
                 free.forget();
-                Ok(self.permit())
+                Ok(())
             }
             Ok(Err(_)) => Err(Refused::Full),
             Err(_) => Err(Refused::TooLate),
@@ -91,7 +100,8 @@ impl Limiter {
     /// Permits that are out.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.out.load(Relaxed)
+        let bound = self.requests.load(Relaxed) + self.surplus.load(Relaxed);
+        bound.saturating_sub(self.free.available_permits())
     }
 
     /// Callers in the queue.
@@ -115,13 +125,6 @@ impl Limiter {
             self.surplus.fetch_add(fewer - forgotten, AcqRel);
         }
     }
-
-    fn permit(self: &Arc<Self>) -> Permit {
-        self.out.fetch_add(1, Relaxed);
-        Permit {
-            limiter: Arc::clone(self),
-        }
-    }
 }
 
 /// Takes at most `wanted` from `cell`; returns how many it took.
@@ -138,9 +141,8 @@ fn take_up_to(cell: &AtomicUsize, wanted: usize) -> usize {
 
 // === impl Permit ===
 
-impl Drop for Permit {
+impl<L: Deref<Target = Limiter>> Drop for Permit<L> {
     fn drop(&mut self) {
-        self.limiter.out.fetch_sub(1, Relaxed);
         let lowered = self.limiter.surplus.load(Relaxed) > 0;
         if !(lowered && take_up_to(&self.limiter.surplus, 1) == 1) {
             self.limiter.free.add_permits(1);

@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::cluster::Cluster;
 use super::counters::Outcome;
 use super::endpoint::Endpoint;
 
 /// A try that is under way.
 #[derive(Debug)]
 pub struct Attempt {
-    cluster: Arc<Cluster>,
     endpoint: Arc<Endpoint>,
     worker: usize,
     started: Instant,
@@ -24,7 +22,6 @@ pub struct Attempt {
 
 impl Attempt {
     pub(crate) fn start(
-        cluster: Arc<Cluster>,
         endpoint: Arc<Endpoint>,
         worker: usize,
         started: Instant,
@@ -32,7 +29,6 @@ impl Attempt {
     ) -> Self {
         endpoint.load.start();
         Self {
-            cluster,
             endpoint,
             worker,
             started,
@@ -47,8 +43,9 @@ impl Attempt {
         &self.endpoint
     }
 
-    pub(crate) fn started(&self) -> Instant {
-        self.started
+    /// The endpoint, and when its answer began to be waited for.
+    pub(crate) fn endpoint_and_start(&mut self) -> (&Arc<Endpoint>, &mut Instant) {
+        (&self.endpoint, &mut self.started)
     }
 
     /// Records what came of it.
@@ -76,7 +73,7 @@ impl Attempt {
             Outcome::Timeout | Outcome::Cancelled => load.at_least(now, latency),
             Outcome::Connect => {}
         }
-        self.cluster.count(self.worker, outcome);
+        self.endpoint.counters.count(self.worker, outcome);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use resilience::limiter::Limiter;
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::Attempt;
@@ -35,46 +36,45 @@ struct History {
 
 /// Runs the call within its deadline.
 pub(crate) async fn run(
-    cluster: &Arc<Cluster>,
+    cluster: &Cluster,
     worker: usize,
     what: Call<'_>,
 ) -> Result<Reply, CallError> {
     let deadline = what.deadline;
-    if deadline <= Instant::now() {
-        return Err(CallError::DeadlineExceeded);
-    }
     timeout_at(deadline, admitted(cluster, worker, what))
         .await
         .unwrap_or(Err(CallError::DeadlineExceeded))
 }
 
-async fn admitted(
-    cluster: &Arc<Cluster>,
-    worker: usize,
-    what: Call<'_>,
-) -> Result<Reply, CallError> {
-    let _permit = cluster.admit(what.deadline).await?;
+async fn admitted(cluster: &Cluster, worker: usize, what: Call<'_>) -> Result<Reply, CallError> {
+    let _permit = Limiter::acquire(&*cluster.limiter, what.deadline).await?;
     let mut history = History::default();
     loop {
-        let attempt = history.next(cluster, worker, what.deadline)?;
+        let mut attempt = history.next(cluster, worker, what.deadline)?;
+        let result = try_once(&mut attempt, worker, &what).await;
+        let failure = match result {
+            Ok(reply) => {
+                attempt.finish(Outcome::of_reply(&reply));
+                return Ok(reply);
+            }
+            Err(failure) => failure,
+        };
         let endpoint = Arc::clone(attempt.endpoint());
-        let result = try_once(&endpoint, worker, attempt.started(), &what).await;
-        attempt.finish(outcome(&result));
-        match result {
-            Ok(reply) => return Ok(reply),
-            Err(TryError::Failed(error)) => return Err(error),
-            Err(TryError::TurnedAway(error)) => history.turned_away(endpoint, error),
-            Err(TryError::NotSent(error)) => history.not_sent(endpoint, error),
+        attempt.finish(Outcome::of_error(failure.error()));
+        match failure {
+            TryError::Failed(error) => return Err(error),
+            TryError::TurnedAway(error) => history.turned_away(endpoint, error),
+            TryError::NotSent(error) => history.not_sent(endpoint, error),
         }
     }
 }
 
 async fn try_once(
-    endpoint: &Arc<Endpoint>,
+    attempt: &mut Attempt,
     worker: usize,
-    now: Instant,
     what: &Call<'_>,
 ) -> Result<Reply, TryError> {
+    let (endpoint, start) = attempt.endpoint_and_start();
     let name = endpoint.name();
     let slot = checkout(endpoint, worker).await.map_err(|why| {
         TryError::TurnedAway(CallError::Connect {
@@ -82,7 +82,11 @@ async fn try_once(
             why,
         })
     })?;
-    let left = timeout::text(what.deadline.saturating_duration_since(now));
+    if slot.waited() {
+        // How long connections take says nothing about how long answers do.
+        *start = Instant::now();
+    }
+    let left = timeout::text(what.deadline.saturating_duration_since(*start));
     let head = RequestHead {
         path: what.method.path(),
         authority: name,
@@ -92,26 +96,21 @@ async fn try_once(
     call(&slot, name, &head, what.message.clone(), what.max_response).await
 }
 
-fn outcome(result: &Result<Reply, TryError>) -> Outcome {
-    match result {
-        Ok(reply) => Outcome::of_reply(reply),
-        Err(TryError::NotSent(error) | TryError::TurnedAway(error) | TryError::Failed(error)) => {
-            Outcome::of_error(error)
-        }
-    }
-}
-
 // === impl History ===
 
 impl History {
     fn next(
         &mut self,
-        cluster: &Arc<Cluster>,
+        cluster: &Cluster,
         worker: usize,
         deadline: Instant,
     ) -> Result<Attempt, CallError> {
+        let now = Instant::now();
+        if deadline <= now {
+            return Err(CallError::DeadlineExceeded);
+        }
         loop {
-            let error = match cluster.start(worker, &self.tried, Some(deadline)) {
+            let error = match cluster.start(worker, &self.tried, now, Some(deadline)) {
                 Ok(attempt) => {
                     if let Some(last) = &self.last {
                         cluster.retried(last);

@@ -23,9 +23,19 @@ pub(crate) enum TryError {
     Failed(CallError),
 }
 
+// === impl TryError ===
+
+impl TryError {
+    pub(crate) fn error(&self) -> &CallError {
+        match self {
+            Self::NotSent(error) | Self::TurnedAway(error) | Self::Failed(error) => error,
+        }
+    }
+}
+
 /// Calls over the stream of `slot`. `message` has its prefix; a response message may have `limit` bytes.
 pub(crate) async fn call(
-    slot: &Slot,
+    slot: &Slot<'_>,
     endpoint: &Arc<str>,
     head: &RequestHead<'_>,
     message: Bytes,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use mesh_config::model::{self as config, Endpoints};
 use parking_lot::Mutex;
-use resilience::limiter::{Bounds, Limiter, Permit, Refused};
+use resilience::limiter::{Bounds, Limiter, Permit};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -34,9 +34,9 @@ pub struct Cluster {
     members: Mutex<Vec<Arc<Endpoint>>>,
     selection: ArcSwap<Selection>,
     turns: Turns,
-    limiter: Arc<Limiter>,
+    pub(crate) limiter: Arc<Limiter>,
     connections: Arc<AtomicUsize>,
-    counters: Counters,
+    counters: Arc<Counters>,
     retries: Retries,
     workers: usize,
 }
@@ -87,7 +87,7 @@ impl Cluster {
             turns: Turns::default(),
             limiter: Arc::new(Limiter::new(bounds(&config.limits))),
             connections: Arc::default(),
-            counters: Counters::new(workers),
+            counters: Arc::new(Counters::new(workers)),
             retries: Retries::default(),
             workers,
         })
@@ -115,14 +115,9 @@ impl Cluster {
     ///
     /// # Errors
     /// `Overloaded` at once, or `DeadlineExceeded`.
-    pub async fn admit(&self, deadline: Instant) -> Result<Permit, CallError> {
-        self.limiter
-            .acquire(deadline)
-            .await
-            .map_err(|refused| match refused {
-                Refused::Full => CallError::Overloaded,
-                Refused::TooLate => CallError::DeadlineExceeded,
-            })
+    pub async fn admit(&self, deadline: Instant) -> Result<Permit<Arc<Limiter>>, CallError> {
+        let permit = Limiter::acquire(Arc::clone(&self.limiter), deadline).await;
+        permit.map_err(CallError::from)
     }
 
     /// Picks an endpoint for a request that is passed through, but none of `tried`.
@@ -130,10 +125,11 @@ impl Cluster {
     /// # Errors
     /// `NoHealthyUpstream` or `Overloaded`.
     pub fn pick(self: &Arc<Self>, worker: usize, tried: &Tried) -> Result<Attempt, CallError> {
-        self.start(worker, tried, None).map_err(|none| match none {
-            NoPick::AllFull => CallError::Overloaded,
-            NoPick::NoneUsable => CallError::NoHealthyUpstream(self.why_none_usable()),
-        })
+        self.start(worker, tried, Instant::now(), None)
+            .map_err(|none| match none {
+                NoPick::AllFull => CallError::Overloaded,
+                NoPick::NoneUsable => CallError::NoHealthyUpstream(self.why_none_usable()),
+            })
     }
 
     /// Whether a request would find an endpoint now.
@@ -185,24 +181,18 @@ impl Cluster {
     }
 
     pub(crate) fn start(
-        self: &Arc<Self>,
+        &self,
         worker: usize,
         tried: &Tried,
+        now: Instant,
         deadline: Option<Instant>,
     ) -> Result<Attempt, NoPick> {
-        let now = Instant::now();
         let endpoint = self.selection.load().pick(tried, &self.turns, now)?;
-        Ok(Attempt::start(
-            Arc::clone(self),
-            endpoint,
-            worker,
-            now,
-            deadline,
-        ))
+        Ok(Attempt::start(endpoint, worker, now, deadline))
     }
 
-    pub(crate) fn count(&self, worker: usize, outcome: Outcome) {
-        self.counters.count(worker, outcome);
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     pub(crate) fn connect_timeout(&self) -> Duration {

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
+use super::counters::Counters;
 use super::health::{Cause, Health};
 use super::lane::Lane;
 use super::load::Load;
@@ -33,6 +34,7 @@ pub struct Endpoint {
     pub(crate) load: Load,
     pub(crate) health: Health,
     pub(crate) lanes: Box<[Lane]>,
+    pub(crate) counters: Arc<Counters>,
     /// Live connections of all workers.
     pub(crate) connections: AtomicUsize,
     /// Connections that are open or being opened, for the limit on them.
@@ -68,6 +70,7 @@ impl Endpoint {
             load: Load::new(),
             health: Health::default(),
             lanes: (0..workers.max(1)).map(|_| Lane::default()).collect(),
+            counters: Arc::clone(cluster.counters()),
             connections: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
             recoveries: AtomicU64::new(0),

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use h2::Reason;
+use resilience::limiter::Refused;
 
 /// gRPC status codes, by the names of google/rpc/code.proto.
 pub mod code {
@@ -141,6 +142,15 @@ impl CallError {
             | Self::NoStatus
             | Self::Malformed(_)
             | Self::TooLarge { .. } => false,
+        }
+    }
+}
+
+impl From<Refused> for CallError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full => Self::Overloaded,
+            Refused::TooLate => Self::DeadlineExceeded,
         }
     }
 }

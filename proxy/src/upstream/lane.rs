@@ -7,17 +7,21 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use resilience::backoff::Waits;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::cluster::Reservation;
 use super::connection::{self, Connection, Opened};
 use super::endpoint::Endpoint;
 use super::probe;
+
+/// Who waits for a stream looks again after this time, whatever happens.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The connections, and news of them.
 #[derive(Debug, Default)]
@@ -51,14 +55,14 @@ struct Failure {
 
 /// A stream on a connection, given back on drop.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct Slot<'a> {
     connection: Arc<Connection>,
-    endpoint: Arc<Endpoint>,
-    worker: usize,
+    lane: &'a Lane,
+    waited: bool,
 }
 
-enum Found {
-    Slot(Slot),
+enum Found<'a> {
+    Slot(Slot<'a>),
     /// Wait for an attempt that ends after this many others, or for a stream.
     Wait(u64),
     Failed(Arc<str>),
@@ -68,7 +72,10 @@ enum Found {
 ///
 /// # Errors
 /// With the reason why there is no connection.
-pub(crate) async fn checkout(endpoint: &Arc<Endpoint>, worker: usize) -> Result<Slot, Arc<str>> {
+pub(crate) async fn checkout(
+    endpoint: &Arc<Endpoint>,
+    worker: usize,
+) -> Result<Slot<'_>, Arc<str>> {
     let lane = endpoint.lane(worker);
     let mut since = match lane.find(endpoint, worker, None) {
         Found::Slot(slot) => return Ok(slot),
@@ -84,7 +91,8 @@ pub(crate) async fn checkout(endpoint: &Arc<Endpoint>, worker: usize) -> Result<
             Found::Failed(why) => return Err(why),
             Found::Wait(attempts) => since = attempts.max(since),
         }
-        changed.await;
+        // The peer may allow more streams without any event of this lane.
+        let _ = timeout(LOOK_AGAIN, changed).await;
     }
 }
 
@@ -92,7 +100,7 @@ pub(crate) async fn checkout(endpoint: &Arc<Endpoint>, worker: usize) -> Result<
 
 impl Lane {
     /// A stream, or what to wait for. `since`: the caller has waited for attempts after that one.
-    fn find(&self, endpoint: &Arc<Endpoint>, worker: usize, since: Option<u64>) -> Found {
+    fn find(&self, endpoint: &Arc<Endpoint>, worker: usize, since: Option<u64>) -> Found<'_> {
         let mut state = self.state.lock();
         if let Some(connection) = state
             .connections
@@ -102,8 +110,8 @@ impl Lane {
             let connection = Arc::clone(connection);
             return Found::Slot(Slot {
                 connection,
-                endpoint: Arc::clone(endpoint),
-                worker,
+                lane: self,
+                waited: since.is_some(),
             });
         }
         if state.closed {
@@ -245,18 +253,22 @@ fn start_attempt(endpoint: &Arc<Endpoint>, worker: usize) -> Result<(), Arc<str>
 
 // === impl Slot ===
 
-impl Slot {
+impl Slot<'_> {
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }
+
+    /// Whether it was not there at once.
+    pub(crate) fn waited(&self) -> bool {
+        self.waited
+    }
 }
 
-impl Drop for Slot {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
         self.connection.release_stream();
-        let lane = self.endpoint.lane(self.worker);
-        if lane.waiting.load(Acquire) > 0 {
-            lane.changed.notify_one();
+        if self.lane.waiting.load(Acquire) > 0 {
+            self.lane.changed.notify_one();
         }
     }
 }

@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -14,22 +15,24 @@ fn soon() -> Instant {
 #[tokio::test(start_paused = true)]
 async fn never_more_than_the_bound_are_out() {
     let limiter = limiter(2, 0);
-    let first = limiter.acquire(soon()).await.unwrap();
-    let _second = limiter.acquire(soon()).await.unwrap();
-    assert_eq!(limiter.acquire(soon()).await.unwrap_err(), Refused::Full);
+    let first = Limiter::acquire(&*limiter, soon()).await.unwrap();
+    let _second = Limiter::acquire(&*limiter, soon()).await.unwrap();
+    assert_eq!(
+        Limiter::acquire(&*limiter, soon()).await.unwrap_err(),
+        Refused::Full
+    );
     assert_eq!(limiter.in_flight(), 2);
     drop(first);
     assert_eq!(limiter.in_flight(), 1);
-    limiter.acquire(soon()).await.unwrap();
+    Limiter::acquire(&*limiter, soon()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn waiting_ends_at_the_deadline() {
     let limiter = limiter(1, 1);
-    let _held = limiter.acquire(soon()).await.unwrap();
+    let _held = Limiter::acquire(&*limiter, soon()).await.unwrap();
     let start = Instant::now();
-    let refused = limiter
-        .acquire(start + Duration::from_millis(300))
+    let refused = Limiter::acquire(&*limiter, start + Duration::from_millis(300))
         .await
         .unwrap_err();
     assert_eq!(refused, Refused::TooLate);
@@ -40,19 +43,22 @@ async fn waiting_ends_at_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn the_queue_is_bounded_and_in_order() {
     let limiter = limiter(1, 2);
-    let held = limiter.acquire(soon()).await.unwrap();
+    let held = Limiter::acquire(&*limiter, soon()).await.unwrap();
     let (served, mut order) = tokio::sync::mpsc::unbounded_channel();
     for name in ["first", "second"] {
         let (limiter, served) = (Arc::clone(&limiter), served.clone());
         tokio::spawn(async move {
-            let permit = limiter.acquire(soon()).await.unwrap();
+            let permit = Limiter::acquire(&*limiter, soon()).await.unwrap();
             served.send(name).unwrap();
             drop(permit);
         });
         tokio::task::yield_now().await;
     }
     assert_eq!(limiter.waiting(), 2);
-    assert_eq!(limiter.acquire(soon()).await.unwrap_err(), Refused::Full);
+    assert_eq!(
+        Limiter::acquire(&*limiter, soon()).await.unwrap_err(),
+        Refused::Full
+    );
     drop(held);
     assert_eq!(order.recv().await, Some("first"));
     assert_eq!(order.recv().await, Some("second"));
@@ -61,10 +67,10 @@ async fn the_queue_is_bounded_and_in_order() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_goes_away_leaves_the_queue() {
     let limiter = limiter(1, 1);
-    let held = limiter.acquire(soon()).await.unwrap();
+    let held = Limiter::acquire(&*limiter, soon()).await.unwrap();
     let waiter = tokio::spawn({
         let limiter = Arc::clone(&limiter);
-        async move { limiter.acquire(soon()).await.map(drop) }
+        async move { Limiter::acquire(&*limiter, soon()).await.map(drop) }
     });
     tokio::task::yield_now().await;
     assert_eq!(limiter.waiting(), 1);
@@ -72,7 +78,7 @@ async fn a_caller_that_goes_away_leaves_the_queue() {
     assert!(waiter.await.unwrap_err().is_cancelled());
     assert_eq!(limiter.waiting(), 0);
     drop(held);
-    limiter.acquire(soon()).await.unwrap();
+    Limiter::acquire(&*limiter, soon()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,7 +86,7 @@ async fn a_lower_bound_holds_once_permits_are_back() {
     let limiter = limiter(3, 0);
     let mut held = Vec::new();
     for _ in 0..3 {
-        held.push(limiter.acquire(soon()).await.unwrap());
+        held.push(Limiter::acquire(&*limiter, soon()).await.unwrap());
     }
     limiter.set(Bounds {
         requests: 1,
@@ -88,16 +94,25 @@ async fn a_lower_bound_holds_once_permits_are_back() {
     });
     held.pop();
     held.pop();
-    assert_eq!(limiter.acquire(soon()).await.unwrap_err(), Refused::Full);
+    assert_eq!(
+        Limiter::acquire(&*limiter, soon()).await.unwrap_err(),
+        Refused::Full
+    );
     held.pop();
-    let only = limiter.acquire(soon()).await.unwrap();
-    assert_eq!(limiter.acquire(soon()).await.unwrap_err(), Refused::Full);
+    let only = Limiter::acquire(&*limiter, soon()).await.unwrap();
+    assert_eq!(
+        Limiter::acquire(&*limiter, soon()).await.unwrap_err(),
+        Refused::Full
+    );
     limiter.set(Bounds {
         requests: 2,
         pending: 0,
     });
-    let _second = limiter.acquire(soon()).await.unwrap();
-    assert_eq!(limiter.acquire(soon()).await.unwrap_err(), Refused::Full);
+    let _second = Limiter::acquire(&*limiter, soon()).await.unwrap();
+    assert_eq!(
+        Limiter::acquire(&*limiter, soon()).await.unwrap_err(),
+        Refused::Full
+    );
     drop(only);
 }
 
@@ -112,7 +127,7 @@ proptest::proptest! {
             let mut held = Vec::new();
             for (step, number) in steps {
                 match step {
-                    0 => match limiter.acquire(soon()).await {
+                    0 => match Limiter::acquire(&*limiter, soon()).await {
                         Ok(permit) => {
                             held.push(permit);
                             assert!(held.len() <= bound, "{} out of {bound}", held.len());
