@@ -2,7 +2,8 @@
 //!
 //! In the usual case a request costs one read and one write: its head and body come in one piece,
 //! the answer leaves in one, and watching for a client that goes away while a call runs needs no
-//! system call. After anything that leaves the framing in doubt the connection is closed.
+//! system call. After anything that leaves the framing in doubt the connection is closed. A client
+//! that ends its side while its call runs is taken to have gone, as most proxies take it.
 
 mod body;
 mod output;
