@@ -117,12 +117,15 @@ impl Applier {
     }
 }
 
+/// Starts to reload, when there is something to apply versions to.
+type StartReloads = Box<dyn FnOnce() -> (ReloadHandle, JoinHandle<()>)>;
+
 /// A configuration that has been read and compiled, and what keeps it in force.
 struct Configured {
     plan: Plan,
     live: Live<Status>,
     applier: Arc<Applier>,
-    reloader: Option<Box<dyn FnOnce() -> (ReloadHandle, JoinHandle<()>)>>,
+    reloader: Option<StartReloads>,
 }
 
 fn configure(source: Source) -> Result<Configured, Problems> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Request};
 use mesh_config::{Problems, Snapshot};
-use transcode::{Captures, Codec, JsonOptions};
+use transcode::{Binding, Captures, Codec, JsonOptions};
 
 use crate::edge::Head;
 use crate::metadata;
@@ -108,37 +108,8 @@ fn taken(
     );
     match &row.action {
         Planned::Transcode { binding, .. } => {
-            let _ = writeln!(out, "becomes    gRPC {}", binding.grpc_path);
-            let mut wire = Vec::new();
-            let encoded = binding.encode_request(
-                head.path(),
-                captures,
-                head.query(),
-                question.body.as_bytes(),
-                &mut wire,
-            );
-            let message = encoded.map_err(|error| error.to_string()).and_then(|()| {
-                let mut json = Vec::new();
-                let codec = Codec::new(plan.schema.clone(), JsonOptions::default());
-                codec
-                    .decode(binding.input, &wire, &mut json)
-                    .map_err(|error| error.to_string())?;
-                Ok(String::from_utf8_lossy(&json).into_owned())
-            });
-            let _ = match message {
-                Ok(json) => writeln!(out, "message    {json}"),
-                Err(why) => writeln!(out, "answer     400: {why}"),
-            };
-            for (name, value) in head
-                .headers()
-                .filter_map(|(name, value)| metadata::crossing(name, value))
-            {
-                let _ = writeln!(
-                    out,
-                    "metadata   {name}: {}",
-                    String::from_utf8_lossy(value.as_bytes())
-                );
-            }
+            let body = question.body.as_bytes();
+            becomes(plan, binding, captures, head, body, out);
         }
         Planned::Stream(binding) => {
             let _ = writeln!(
@@ -155,6 +126,38 @@ fn taken(
         }
     }
     let _ = writeln!(out, "timeout    {:?}", row.timeout);
+}
+
+/// The gRPC request that a request becomes, or why it is refused.
+fn becomes(
+    plan: &Plan,
+    binding: &Binding,
+    captures: &Captures,
+    head: &Head,
+    body: &[u8],
+    out: &mut String,
+) {
+    let _ = writeln!(out, "becomes    gRPC {}", binding.grpc_path);
+    let mut wire = Vec::new();
+    let encoded = binding.encode_request(head.path(), captures, head.query(), body, &mut wire);
+    let message = encoded.map_err(|error| error.to_string()).and_then(|()| {
+        let mut json = Vec::new();
+        let codec = Codec::new(plan.schema.clone(), JsonOptions::default());
+        codec
+            .decode(binding.input, &wire, &mut json)
+            .map_err(|error| error.to_string())?;
+        Ok(String::from_utf8_lossy(&json).into_owned())
+    });
+    let _ = match message {
+        Ok(json) => writeln!(out, "message    {json}"),
+        Err(why) => writeln!(out, "answer     400: {why}"),
+    };
+    for (name, value) in head.headers() {
+        if let Some((name, value)) = metadata::crossing(name, value) {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            let _ = writeln!(out, "metadata   {name}: {value}");
+        }
+    }
 }
 
 /// The rows whose patterns come closest, and what keeps the request from them.

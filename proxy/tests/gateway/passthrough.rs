@@ -170,7 +170,7 @@ routes: [{{ name: rest, match: {{ path_prefix: / }}, to: silent, timeout: 300ms 
         silent.local_addr().unwrap()
     ))
     .await;
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let answer = Http1::connect(gateway.http()).await.get("/").await;
     assert_eq!(answer.status, 504, "{}", answer.text());
     assert!(began.elapsed() >= Duration::from_millis(300));

@@ -48,8 +48,15 @@ async fn prometheus_sees_true_values_of_all_three_programs() {
             .expect(&format!("up{{job=\"{job}\"}}"), 1.0)
             .await;
     }
+    for (query, value) in expected() {
+        prometheus.expect(&query, value).await;
+    }
+}
+
+/// What the seven increments, the ranking and the unknown path must have come to.
+fn expected() -> Vec<(String, f64)> {
     let increments = "method=\"POST\",endpoint=\"/api/v1/counter/increment\"";
-    for (query, value) in [
+    vec![
         (format!("highgopress_http_requests_total{{{increments},status_code=\"200\",service=\"gateway\"}}"), 7.0),
         (format!("highgopress_http_request_duration_seconds_count{{{increments}}}"), 7.0),
         ("highgopress_http_requests_total{endpoint=\"unmatched\",status_code=\"404\"}".to_owned(), 1.0),
@@ -64,7 +71,5 @@ async fn prometheus_sees_true_values_of_all_three_programs() {
         ("highpress_consumer_lag_messages{job=\"analytics\"}".to_owned(), 0.0),
         ("highpress_outbox_unsent{job=\"counter\"}".to_owned(), 0.0),
         ("highpress_config_last_applied_timestamp_seconds > bool 1.7e9".to_owned(), 1.0),
-    ] {
-        prometheus.expect(&query, value).await;
-    }
+    ]
 }
