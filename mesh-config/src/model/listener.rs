@@ -64,7 +64,7 @@ pub struct EdgeLimits {
     pub max_uri: ByteSize,
     /// A request's body, whatever its route allows.
     pub max_body: ByteSize,
-    /// Open connections of the listener.
+    /// Open connections of all listeners together.
     pub max_connections: NonZeroUsize,
     /// Concurrent streams of one HTTP/2 connection.
     pub max_streams: NonZeroUsize,

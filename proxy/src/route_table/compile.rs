@@ -96,6 +96,7 @@ pub fn compile(snapshot: &Arc<Snapshot>) -> Result<Plan, Problems> {
             .min()
             .unwrap_or(usize::MAX),
     };
+    compiler.listeners();
     compiler.profiles();
     for (index, route) in snapshot.routes.iter().enumerate() {
         compiler.route(&format!("routes[{index}]"), route);
@@ -164,6 +165,20 @@ struct Compiler<'s> {
 }
 
 impl Compiler<'_> {
+    /// One edge serves all listeners, and it has one set of limits.
+    fn listeners(&mut self) {
+        let listeners = &self.snapshot.listeners;
+        let Some(first) = listeners.first() else {
+            return;
+        };
+        for (index, listener) in listeners.iter().enumerate() {
+            if listener.limits != first.limits {
+                let why = "limits that differ between listeners are not in this version: give all of them the same";
+                self.problem(format!("listeners[{index}].limits"), why);
+            }
+        }
+    }
+
     fn profiles(&mut self) {
         for name in Profile::builtin_names() {
             if let Some(profile) = Profile::builtin(name) {
