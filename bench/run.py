@@ -32,7 +32,8 @@ def arguments():
     parser.add_argument("--h2c", metavar="CxS", nargs="*", default=[], help="closed loop over HTTP/2: connections x streams, such as 4x16")
     parser.add_argument("--workloads", nargs="+", choices=CLOSED, default=list(CLOSED))
     parser.add_argument("--peers", nargs="+", choices=peers.STARTERS, default=list(peers.STARTERS))
-    parser.add_argument("--rate", type=int, default=3000, help="requests/s of the open loop; 0 leaves it out")
+    parser.add_argument("--rate", type=int, default=3000,
+                        help="requests/s of the open loop, a third of it for batches; 0 leaves it out")
     parser.add_argument("--foreign", type=float, default=0.05, help="share of a core that other programs may take")
     parser.add_argument("--repeats", type=int, default=3, help="tries at an undisturbed measurement")
     parser.add_argument("--no-build", action="store_true", help="use what is in target/release")
@@ -63,8 +64,9 @@ def scenarios(options):
                    ["--connections", connections, "--streams", streams], False)
     if options.rate:
         for workload in options.workloads:
-            yield (f"{CLOSED[workload]}, {options.rate} requests/s, 64 connections", workload,
-                   ["--connections", "64", "--rate", str(options.rate)], True)
+            rate = options.rate // 3 if workload == "batch" else options.rate
+            yield (f"{CLOSED[workload]}, {rate} requests/s, 64 connections", workload,
+                   ["--connections", "64", "--rate", str(rate)], True)
 
 
 def measured(bench, options):
@@ -74,7 +76,7 @@ def measured(bench, options):
         requests = {}
         for peer in bench.peers:
             warm = bench.load(peer, workload, 3000, *flags)
-            requests[peer.name] = max(1000, int(options.seconds * (options.rate if is_open else warm["rps"])))
+            requests[peer.name] = max(1000, int(options.seconds * warm["rps"]))
         for turn in range(options.rounds):
             order = bench.peers[turn % len(bench.peers):] + bench.peers[:turn % len(bench.peers)]
             run = {peer.name: bench.measure(peer, workload, requests[peer.name], *flags) for peer in order}
