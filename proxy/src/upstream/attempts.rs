@@ -5,7 +5,9 @@
 //! usable, and any second try of a call that may have been executed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use h2::Reason;
 use resilience::limiter::Limiter;
 use tokio::time::{Instant, timeout_at};
 
@@ -23,6 +25,9 @@ use super::timeout;
 
 /// How often endpoints whose connections closed under the call are asked again, when there is no other one.
 const SECOND_CHANCES: u32 = 2;
+
+/// How far two clocks, started by the same request, may be apart at its deadline.
+const CLOCK_SLACK: Duration = Duration::from_millis(10);
 
 /// Where the call has been.
 #[derive(Default)]
@@ -93,7 +98,21 @@ async fn try_once(
         timeout: left.as_bytes(),
         metadata: what.metadata,
     };
-    call(&slot, name, &head, what.message.clone(), what.max_response).await
+    call(&slot, name, &head, what.message.clone(), what.max_response)
+        .await
+        .map_err(|failure| cut_short(failure, what.deadline))
+}
+
+/// A backend that keeps the deadline too may reset the stream a moment before our own clock strikes.
+fn cut_short(failure: TryError, deadline: Instant) -> TryError {
+    match failure {
+        TryError::Failed(CallError::Reset(Reason::CANCEL))
+            if Instant::now() + CLOCK_SLACK >= deadline =>
+        {
+            TryError::Failed(CallError::DeadlineExceeded)
+        }
+        other => other,
+    }
 }
 
 // === impl History ===

@@ -30,6 +30,8 @@ use super::reply::Reply;
 const READ_BUFFER: usize = 32 * 1024;
 /// A peer that sends but does not read is not listened to beyond this.
 const MAX_UNWRITTEN: usize = 16 << 20;
+/// One of so many streams that the peer allows is not used.
+const STREAMS_IN_RESERVE: usize = 8;
 /// Silence before the kernel asks whether the peer's machine is there at all.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Calls wait this long without a byte from the peer before it is asked whether it lives.
@@ -279,7 +281,10 @@ impl Shared {
 
     /// What calls look at without the lock.
     fn publish(&self, core: &Core) {
-        self.max_streams.store(core.max_streams(), Relaxed);
+        // Servers send a stream's last frame a moment before they stop counting it: keep clear of their limit.
+        let most = core.max_streams();
+        self.max_streams
+            .store(most - most / STREAMS_IN_RESERVE, Relaxed);
         if core.is_going_away() {
             self.going_away.store(true, Release);
         }

@@ -241,6 +241,23 @@ async fn at_the_deadline_the_stream_is_reset() {
 }
 
 #[tokio::test]
+async fn a_backend_that_cancels_at_the_deadline_met_the_deadline() {
+    let backend = Backend::start(|seen| {
+        // A backend whose clock started a little before ours.
+        let timeout = seen.headers["grpc-timeout"].to_str().unwrap_or_default();
+        let micros: u64 = timeout.trim_end_matches('u').parse().unwrap_or_default();
+        Answer::Reset(Reason::CANCEL)
+            .after(Duration::from_micros(micros) - Duration::from_millis(4))
+    })
+    .await;
+    let (_upstreams, cluster) = cluster(&[backend.address()], "");
+    let error = call(&cluster, Duration::from_millis(300))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, CallError::DeadlineExceeded), "{error}");
+}
+
+#[tokio::test]
 async fn time_that_is_up_is_not_sent_on() {
     let backend = Backend::replying(b"x").await;
     let (_upstreams, cluster) = cluster(&[backend.address()], "");
