@@ -14,6 +14,8 @@ const CLEARLY: f64 = 0.75;
 const DRAWS: usize = 8;
 /// Up to so many endpoints are all compared by `least_request`.
 const FEW: usize = 8;
+/// Of more than that, it compares so many.
+const OF_MANY: usize = 4;
 /// Multiples of it spread evenly over the unit interval, however many there are.
 const GOLDEN: f64 = 0.618_033_988_749_895;
 
@@ -32,6 +34,7 @@ pub(crate) trait Candidates {
 pub(crate) struct Picker {
     policy: BalancingPolicy,
     weights: Box<[f64]>,
+    heaviest: f64,
     /// Absent when all weights are alike.
     alias: Option<Alias>,
 }
@@ -52,9 +55,11 @@ impl Picker {
             .map(|weight| f64::from((*weight).max(1)))
             .collect();
         let alias = (!alike).then(|| Alias::new(&weights));
+        let heaviest = weights.iter().copied().fold(1.0, f64::max);
         Self {
             policy,
             weights,
+            heaviest,
             alias,
         }
     }
@@ -99,7 +104,7 @@ impl Picker {
         let load = |index: usize| candidates.in_flight(index) as f64 / self.weights[index];
         let mut best = self.draw(candidates, random, None)?;
         if self.weights.len() > FEW {
-            for _ in 1..FEW {
+            for _ in 1..OF_MANY {
                 best = self
                     .draw(candidates, random, Some(best))
                     .filter(|other| load(*other) < load(best))
@@ -127,12 +132,11 @@ impl Picker {
         if count == 0 {
             return None;
         }
-        let heaviest = self.weights.iter().copied().fold(1.0, f64::max);
         // A light endpoint among heavy ones is skipped often, never for long: this bounds the worst case.
         for _ in 0..count.saturating_mul(DRAWS as u64) {
             let now = turn();
             let (round, index) = (now / count, (now % count) as usize);
-            let share = self.weights[index] / heaviest;
+            let share = self.weights[index] / self.heaviest;
             let phase = (index as f64 * GOLDEN).fract();
             let turns_before = |round: u64| (round as f64 * share + phase).floor();
             let due = turns_before(round + 1) > turns_before(round);
