@@ -73,7 +73,7 @@ impl System {
     /// A page as an answer.
     pub async fn answer(&self, worker: usize, page: SystemPage, served: &Served) -> Answer {
         match page {
-            SystemPage::Health => health(served),
+            SystemPage::Health => health(served).await,
             SystemPage::Pools => success(&self.pools()),
             SystemPage::ObjectPools => success(&self.object_pools()),
             SystemPage::GrpcPools => success(&self.grpc_pools()),
@@ -168,8 +168,11 @@ impl System {
     }
 }
 
-fn health(served: &Served) -> Answer {
-    let healthy = served.counter.iter().any(|cluster| cluster.has_usable());
+async fn health(served: &Served) -> Answer {
+    let mut healthy = false;
+    for cluster in &served.counter {
+        healthy |= cluster.confirm_usable().await;
+    }
     let data = json!({
         "status": if healthy { "healthy" } else { "unhealthy" },
         "service": "gateway",

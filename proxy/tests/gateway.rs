@@ -6,6 +6,7 @@
 mod gateway {
     mod commands;
     mod drain;
+    mod health;
     mod library;
     mod passthrough;
     mod reload;

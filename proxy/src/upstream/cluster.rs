@@ -22,6 +22,7 @@ use super::counters::{Counters, Outcome};
 use super::endpoint::Endpoint;
 use super::error::CallError;
 use super::method::Method;
+use super::probe;
 use super::reply::Reply;
 use super::resolve;
 use super::selection::{NoPick, Selection, Tried, Turns};
@@ -139,6 +140,16 @@ impl Cluster {
             .lock()
             .iter()
             .any(|member| member.health.is_usable())
+    }
+
+    /// Whether a request would find an endpoint now, asking those that no connection vouches for.
+    pub async fn confirm_usable(&self) -> bool {
+        for endpoint in self.members() {
+            if endpoint.health.is_usable() && !endpoint.is_connected() {
+                probe::confirm(&endpoint).await;
+            }
+        }
+        self.has_usable()
     }
 
     /// The configuration in force.

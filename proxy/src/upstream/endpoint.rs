@@ -152,6 +152,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether a connection to it is open.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connections.load(Relaxed) > 0
+    }
+
     pub(crate) fn recoveries(&self) -> u64 {
         self.recoveries.load(Acquire)
     }

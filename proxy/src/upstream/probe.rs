@@ -36,12 +36,17 @@ pub(crate) fn first_look(endpoint: &Arc<Endpoint>, runtime: &Handle) {
         let Some(endpoint) = looking.upgrade() else {
             return;
         };
-        if endpoint.socket_addr().is_some()
-            && let Err(why) = attempt(&endpoint, None).await
-        {
-            endpoint.unreachable(None, &why);
-        }
+        confirm(&endpoint).await;
     });
+}
+
+/// Connects once, and closes again: an endpoint that takes no connection is unreachable from now on.
+pub(crate) async fn confirm(endpoint: &Arc<Endpoint>) {
+    if endpoint.socket_addr().is_some()
+        && let Err(why) = attempt(endpoint, None).await
+    {
+        endpoint.unreachable(None, &why);
+    }
 }
 
 /// Starts a probe; it ends when the endpoint is reachable, retired or gone. Without a worker, the connection
