@@ -63,6 +63,15 @@ pub(crate) struct Opened {
     socket: Socket,
 }
 
+/// How a connection went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was not to be used any more, and nobody did.
+    Finished,
+    /// Unannounced, or under calls.
+    Broken,
+}
+
 /// The socket and the state that it feeds.
 struct Socket {
     shared: Arc<Shared>,
@@ -128,25 +137,26 @@ async fn establish(address: SocketAddr) -> Result<Opened, ConnectError> {
 
 impl Opened {
     /// Runs the connection on this thread's runtime; `on_end` is called when it is gone, however it went.
-    pub(crate) fn run(self, on_end: impl FnOnce() + Send + 'static) -> Arc<Connection> {
+    pub(crate) fn run(self, on_end: impl FnOnce(End) + Send + 'static) -> Arc<Connection> {
         let Self {
             connection,
             mut socket,
         } = self;
-        let shared = Arc::clone(&socket.shared);
-        let ended = OnDrop(Some(move || {
-            shared.end("the connection was closed");
-            on_end();
-        }));
+        let mut ending = Ending {
+            end: End::Broken,
+            shared: Arc::clone(&socket.shared),
+            tell: Some(on_end),
+        };
         let running = tokio::spawn(async move {
-            let _ended = ended;
-            let result = std::future::poll_fn(|cx| socket.poll(cx)).await;
-            let why = result.map_or_else(
-                |error| error.to_string(),
-                |()| "the connection was closed".to_owned(),
-            );
+            let why = match std::future::poll_fn(|cx| socket.poll(cx)).await {
+                Ok(()) => {
+                    ending.end = End::Finished;
+                    "the connection was closed".to_owned()
+                }
+                Err(error) => error.to_string(),
+            };
             tracing::debug!(why, "an upstream connection ended");
-            socket.shared.end(&why);
+            ending.shared.end(&why);
         });
         tokio::spawn(watch_over(
             Arc::downgrade(&connection),
@@ -186,12 +196,18 @@ async fn watch_over(connection: std::sync::Weak<Connection>, running: AbortHandl
     }
 }
 
-struct OnDrop<F: FnOnce()>(Option<F>);
+/// Tells the end of a connection when its task is gone, finished or aborted.
+struct Ending<F: FnOnce(End)> {
+    end: End,
+    shared: Arc<Shared>,
+    tell: Option<F>,
+}
 
-impl<F: FnOnce()> Drop for OnDrop<F> {
+impl<F: FnOnce(End)> Drop for Ending<F> {
     fn drop(&mut self) {
-        if let Some(run) = self.0.take() {
-            run();
+        self.shared.end("the connection was closed");
+        if let Some(tell) = self.tell.take() {
+            tell(self.end);
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::cluster::Reservation;
-use super::connection::{self, Connection, Opened};
+use super::connection::{self, Connection, End, Opened};
 use super::endpoint::Endpoint;
 use super::probe;
 
@@ -155,18 +155,33 @@ impl Lane {
         if state.closed {
             return;
         }
-        endpoint.connections.fetch_add(1, Relaxed);
+        if endpoint.connections.fetch_add(1, Relaxed) == 0 {
+            // Whatever was observed before may have been another process.
+            endpoint.load.forget();
+        }
         let (gone, connection) = (Arc::clone(endpoint), Arc::downgrade(&opened.connection));
-        let connection = opened.run(move || {
+        let since = Instant::now();
+        let connection = opened.run(move |end| {
             drop(reserved);
-            gone.connections.fetch_sub(1, Relaxed);
+            let last = gone.connections.fetch_sub(1, Relaxed) == 1;
             gone.lane(worker).remove(connection.as_ptr());
+            if last && end == End::Broken {
+                probe::reconnect(&gone, worker, since.elapsed());
+            }
         });
         state.connections.push(connection);
         state.failure = None;
         drop(state);
         endpoint.reachable();
         self.changed.notify_waiters();
+    }
+
+    /// Opens a connection unless there is one, or one is being opened.
+    pub(crate) fn connect(&self, endpoint: &Arc<Endpoint>, worker: usize) {
+        let mut state = self.state.lock();
+        if !state.closed && !state.connecting && state.connections.is_empty() {
+            state.connecting = start_attempt(endpoint, worker).is_ok();
+        }
     }
 
     /// No connection any more; calls on them finish.

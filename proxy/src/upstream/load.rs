@@ -12,8 +12,12 @@ use tokio::time::Instant;
 
 /// The time in which an observation loses all but a third of its weight.
 const MEMORY: Duration = Duration::from_secs(3);
-/// What a failure counts as: failing fast must not look like being fast.
-const FAILURE: Duration = Duration::from_secs(1);
+/// What a failure counts as at least, so that failing fast does not look like being fast.
+const FAILURE: Duration = Duration::from_millis(10);
+/// What failures in a row add up to at most.
+const FAILURES: Duration = Duration::from_secs(1);
+/// How much worse each of them makes it.
+const WORSE: f64 = 4.0;
 /// What a request to an endpoint that has not answered yet costs: it gets one, then waits for its verdict.
 const UNPROVEN: f64 = 1e12;
 
@@ -65,9 +69,11 @@ impl Load {
         self.store(now, next);
     }
 
-    /// A call failed after `latency`.
+    /// A call failed after `latency`. One failure keeps most requests away for seconds, many for longer.
     pub(crate) fn failed(&self, now: Instant, latency: Duration) {
-        self.at_least(now, latency.max(FAILURE));
+        let (average, keep) = self.average_and_weight(now);
+        let worse = (average * keep * WORSE).clamp(nanos(FAILURE), nanos(FAILURES));
+        self.store(now, worse.max(nanos(latency)));
     }
 
     /// A call was given up after `latency`: the answer would have taken longer still.
@@ -155,8 +161,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn failing_fast_is_not_being_fast() {
         let load = Load::new();
-        load.failed(Instant::now(), MS);
-        assert_eq!(load.latency(Instant::now()), FAILURE);
+        let mut latencies = Vec::new();
+        for _ in 0..6 {
+            load.failed(Instant::now(), MS);
+            latencies.push(load.latency(Instant::now()).as_millis());
+        }
+        assert_eq!(latencies, [10, 40, 160, 640, 1000, 1000]);
+        load.failed(Instant::now(), 3000 * MS);
+        assert_eq!(load.latency(Instant::now()), 3000 * MS);
     }
 
     #[tokio::test(start_paused = true)]

@@ -74,6 +74,25 @@ pub(crate) fn start(endpoint: &Arc<Endpoint>, worker: Option<usize>) {
     });
 }
 
+/// Finds out at once what became of an endpoint whose last connection broke, after it had lived for `lived`:
+/// requests keep away from where requests have just failed, so none of them would.
+pub(crate) fn reconnect(endpoint: &Arc<Endpoint>, worker: usize, lived: Duration) {
+    // One that breaks every connection is not to be hammered.
+    let most = if lived < MAX { MAX } else { BASE };
+    let wait = most.mul_f64(fastrand::f64());
+    let endpoint = Arc::downgrade(endpoint);
+    let reconnecting = async move {
+        sleep(wait).await;
+        if let Some(endpoint) = endpoint.upgrade() {
+            endpoint.lane(worker).connect(&endpoint, worker);
+        }
+    };
+    // When a whole runtime ends, its connections do too, and nobody is left to connect again.
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(reconnecting);
+    }
+}
+
 async fn attempt(endpoint: &Arc<Endpoint>, worker: Option<usize>) -> Result<(), String> {
     let cluster = endpoint.cluster().ok_or("the cluster was removed")?;
     let address = endpoint
