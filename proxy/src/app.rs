@@ -20,7 +20,7 @@ use crate::admin;
 use crate::edge::{self, Edge, ListenerOptions, Running};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
-use crate::route_table::{self, Plan};
+use crate::route_table::{self, Kept, Plan};
 use crate::state_metrics::StateMetrics;
 use crate::system::System;
 use crate::upstream::Upstreams;
@@ -99,8 +99,7 @@ struct Applier {
 
 /// What a plan is applied to.
 struct Parts {
-    upstreams: Arc<Upstreams>,
-    metrics: Arc<Metrics>,
+    kept: Kept,
     published: Arc<Published>,
 }
 
@@ -108,9 +107,7 @@ impl Applier {
     fn apply(&self, snapshot: &Arc<Snapshot>) -> Result<(), Problems> {
         let plan = route_table::compile(snapshot)?;
         match self.parts.get() {
-            Some(parts) => parts
-                .published
-                .publish(plan.activate(&parts.upstreams, &parts.metrics)),
+            Some(parts) => parts.published.publish(plan.activate(&parts.kept)),
             None => *self.first.lock() = Some(plan),
         }
         Ok(())
@@ -178,7 +175,11 @@ impl App {
         let upstreams = Arc::new(Upstreams::new(workers, Handle::current()));
         let metrics = Arc::new(Metrics::new(workers));
         let system = Arc::new(System::new(upstreams.clone(), metrics.clone(), workers)?);
-        let table = plan.activate(&upstreams, &metrics);
+        let kept = Kept {
+            upstreams: upstreams.clone(),
+            metrics: metrics.clone(),
+        };
+        let table = plan.activate(&kept);
         let published = Arc::new(Published::new(workers, table, system.clone()));
         let gateway = Arc::new(Gateway::new(published.clone(), &metrics));
         let listeners = edge.addresses().to_vec();
@@ -192,25 +193,15 @@ impl App {
         };
         let readiness = Readiness::new();
         let pages = admin::Pages {
-            upstreams: upstreams.clone(),
+            upstreams,
             published: published.clone(),
             config: live,
         };
         let admin_address = options.admin.unwrap_or(snapshot.admin.address);
-        let admin_server = serve_admin(
-            admin_address,
-            metrics.clone(),
-            state,
-            pages,
-            readiness.clone(),
-        )
-        .await?;
+        let admin_server =
+            serve_admin(admin_address, metrics, state, pages, readiness.clone()).await?;
         // A second set is impossible: the applier was made above.
-        let _ = applier.parts.set(Parts {
-            upstreams,
-            metrics,
-            published,
-        });
+        let _ = applier.parts.set(Parts { kept, published });
         let reload = reloader.map(|start| start());
         Ok(Self {
             listeners,

@@ -76,11 +76,10 @@ fn explain(
         }
     };
     near_misses(plan, taken, &head, &mut out);
-    if let Some(cluster) = taken
-        .and_then(|index| plan.row(index))
-        .and_then(|row| row.cluster.as_deref())
-    {
-        policy(plan, cluster, clusters, &mut out);
+    if let Some(row) = taken.and_then(|index| plan.row(index)) {
+        for cluster in plan.clusters(row) {
+            policy(plan, cluster, clusters, &mut out);
+        }
     }
     Ok(out)
 }

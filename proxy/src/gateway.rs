@@ -73,11 +73,7 @@ impl edge::Service for Gateway {
     fn route(&self, worker: usize, head: &Head) -> Lane<Call> {
         let table = self.published.load(worker);
         match table.find(head) {
-            Found::Row(row, captures) => lane(Call {
-                table,
-                row,
-                captures,
-            }),
+            Found::Row(row, captures) => lane(Call::new(table, row, captures, head)),
             Found::MethodNotAllowed { allow, row } => {
                 let method = head.method().to_string();
                 let error = GatewayError::MethodNotAllowed { method, allow };
@@ -121,7 +117,7 @@ fn lane(call: Call) -> Lane<Call> {
             let max_body = transcoded.max_body;
             Lane::Unary { call, max_body }
         }
-        Some(Target::PassThrough(_)) => Lane::PassThrough { call },
+        Some(Target::PassThrough) => Lane::PassThrough { call },
         Some(Target::Stream(_) | Target::System { .. }) => Lane::Unary { call, max_body: 0 },
         None => Lane::Answer(refusals::lost_row()),
     }

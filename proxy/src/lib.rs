@@ -6,7 +6,7 @@
 //! edge/          accept, read and validate a head          (HTTP/1.1, HTTP/2, limits)
 //!   gateway      the table of contents: which lane?
 //!     route_table  host, path, method, headers, query -> row
-//!     unary        encode -> call -> decode                (transcode does both ends)
+//!     unary        step by step: destination, encode -> call -> decode
 //!       upstream/    limits, pick, connection, attempts
 //!     passthrough  plain HTTP, on pingora's pipeline
 //!     system       pages that the gateway answers itself
@@ -19,6 +19,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod commands;
+mod destination;
 pub mod edge;
 mod error;
 mod explain;

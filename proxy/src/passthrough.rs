@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::edge::Answer;
 use crate::error::GatewayError;
 use crate::refusals::{self, Asked, REQUEST_ID};
-use crate::route_table::{Row, Target};
+use crate::route_table::Row;
 use crate::unary::Call;
 use crate::upstream::{Attempt, CallError, Cluster, Outcome, Tried};
 
@@ -78,10 +78,8 @@ impl Pass {
     }
 
     fn cluster(&self) -> Option<&Arc<Cluster>> {
-        match &self.row()?.target {
-            Target::PassThrough(cluster) => Some(cluster),
-            Target::Transcode(_) | Target::Stream(_) | Target::System { .. } => None,
-        }
+        let chosen = self.decision.as_deref()?.call.chosen;
+        self.row()?.policies.destination.cluster(chosen)
     }
 
     /// The endpoint of the next try.

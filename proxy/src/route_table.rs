@@ -4,19 +4,35 @@
 //! The order is the router's (host, then path segment by segment, then conditions, then file order); what it
 //! cannot know, methods, headers and queries, is asked here of each row that fits the path.
 
+mod activate;
 mod compile;
 mod conditions;
+mod policies;
 mod row;
+mod words;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use transcode::{Captures, Router};
 
 pub use compile::{Plan, Planned, PlannedRow, compile};
 pub use conditions::{Conditions, Unmet};
+pub use policies::Policies;
 pub use row::{Row, SystemPage, Target, Transcoded};
 
 use crate::edge::Head;
+use crate::metrics::Metrics;
+use crate::upstream::Upstreams;
+
+/// What outlives every table: a new one takes up what the one before has learnt.
+#[derive(Debug)]
+pub struct Kept {
+    /// The clusters.
+    pub upstreams: Arc<Upstreams>,
+    /// The numbers of the rows.
+    pub metrics: Arc<Metrics>,
+}
 
 /// All rows of one configuration, compiled.
 #[derive(Debug)]

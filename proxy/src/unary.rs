@@ -1,7 +1,12 @@
-//! The unary lane: one JSON request becomes one gRPC call, and its reply becomes the answer.
+//! The unary lane, for requests whose body is whole: what a route's policies do with them, one step after the
+//! other, around one call.
 //!
-//! route → encode → call → decode, each with its own kind of error; whatever fails is worded by the route's
-//! profile. A call that the client no longer waits for is dropped, and counted as 499.
+//! ```text
+//! may it pass? -> where to? -> call (encode -> gRPC -> decode) -> the answer as the route wants it
+//! ```
+//!
+//! Each step has its own kind of error; whatever fails is worded by the route's profile. A call that the client
+//! no longer waits for is dropped, and counted as 499.
 
 use std::sync::Arc;
 
@@ -9,12 +14,13 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use transcode::Captures;
 
+use crate::destination::Chosen;
 use crate::edge::{Answer, Head};
 use crate::error::GatewayError;
 use crate::metadata::{self, Metadata};
 use crate::refusals;
 use crate::route_table::{Row, Target, Transcoded};
-use crate::upstream::{self, Reply};
+use crate::upstream::{self, Cluster, Reply};
 use crate::worker_table::WorkerTable;
 
 /// Bytes of the prefix of a gRPC message: a flag and the length.
@@ -24,7 +30,7 @@ const MAX_REPLY: usize = 64 << 20;
 /// What proxies log when the client closes before it is answered.
 const CLIENT_CLOSED: u16 = 499;
 
-/// A request that a row of the table takes: what the lane needs beside head and body.
+/// A request that a row of the table takes: what the lanes need beside head and body.
 #[derive(Debug)]
 pub(crate) struct Call {
     /// The table that the request was routed by; it stays with it to the end.
@@ -33,6 +39,23 @@ pub(crate) struct Call {
     pub row: u32,
     /// Where the path's variables stand.
     pub captures: Captures,
+    /// Where it goes: chosen once, whatever becomes of it.
+    pub chosen: Chosen,
+}
+
+/// A request whose body is there: what every step of the lane may ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    /// The thread that serves it.
+    pub worker: usize,
+    /// How it was routed.
+    pub call: &'a Call,
+    /// The row that takes it.
+    pub row: &'a Row,
+    /// Its head.
+    pub head: &'a Head,
+    /// Its body.
+    pub body: &'a [u8],
 }
 
 /// Counts the answer when it is there, or that nobody waited for it.
@@ -54,85 +77,102 @@ pub(crate) async fn answer(worker: usize, call: Call, head: &Head, body: &[u8]) 
         began: head.received(),
         status: CLIENT_CLOSED,
     };
-    let answer = match &row.target {
-        Target::Transcode(transcoded) => {
-            transcode(worker, &call, row, transcoded, head, body).await
-        }
-        Target::System { page, served, .. } => {
-            call.table.system.answer(worker, *page, served).await
-        }
-        Target::Stream(binding) => refusals::failed(
-            Some(row),
-            head.into(),
-            &GatewayError::Streams(binding.grpc_path.clone()),
-        ),
-        Target::PassThrough(_) => refusals::lost_row(),
+    let request = Request {
+        worker,
+        call: &call,
+        row,
+        head,
+        body,
     };
+    let answered = request.answer().await;
+    let answer = answered.unwrap_or_else(|error| refusals::failed(Some(row), head.into(), &error));
     counted.status = answer.status;
     answer
 }
 
-async fn transcode(
-    worker: usize,
-    call: &Call,
-    row: &Row,
-    transcoded: &Transcoded,
-    head: &Head,
-    body: &[u8],
-) -> Answer {
-    match exchange(worker, call, row, transcoded, head, body).await {
-        Ok(json) => Answer::new(200, transcoded.content_type.clone(), json),
-        Err(error) => refusals::failed(Some(row), head.into(), &error),
+// === impl Call ===
+
+impl Call {
+    /// The request that `row` takes.
+    pub(crate) fn new(table: Arc<WorkerTable>, row: u32, captures: Captures, head: &Head) -> Self {
+        let chosen = table.row(row).map_or(Chosen::NOWHERE, |row| {
+            row.policies.destination.choose(head, &captures)
+        });
+        Self {
+            table,
+            row,
+            captures,
+            chosen,
+        }
     }
 }
 
-async fn exchange(
-    worker: usize,
-    call: &Call,
-    row: &Row,
-    transcoded: &Transcoded,
-    head: &Head,
-    body: &[u8],
-) -> Result<Vec<u8>, GatewayError> {
-    let message = encode(call, transcoded, head, body)?;
-    let (metadata, deadline) = terms(row, head);
-    let began = Instant::now();
-    let method = &transcoded.method;
-    let call = upstream::Call {
-        method,
-        metadata: &metadata,
-        message,
-        deadline,
-        max_response: MAX_REPLY,
-    };
-    let reply = transcoded.cluster.unary(worker, call).await;
-    let code = reply
-        .as_ref()
-        .map_or_else(|error| error.grpc_code(), |reply| reply.code);
-    row.stats.called(worker, code, began.elapsed());
-    decode(transcoded, reply?)
-}
+// === impl Request ===
 
-/// The request's message with its gRPC prefix.
-fn encode(
-    call: &Call,
-    transcoded: &Transcoded,
-    head: &Head,
-    body: &[u8],
-) -> Result<Bytes, GatewayError> {
-    let mut wire = Vec::with_capacity(PREFIX + head.path().len() + body.len() + 16);
-    wire.extend_from_slice(&[0; PREFIX]);
-    transcoded.binding.encode_request(
-        head.path(),
-        &call.captures,
-        head.query(),
-        body,
-        &mut wire,
-    )?;
-    // The body's limit keeps a message far below 4 GiB.
-    let length = u32::try_from(wire.len() - PREFIX).unwrap_or(u32::MAX);
-    wire[1..PREFIX].copy_from_slice(&length.to_be_bytes());
-    Ok(wire.into())
+impl Request<'_> {
+    async fn answer(&self) -> Result<Answer, GatewayError> {
+        match &self.row.target {
+            Target::Transcode(transcoded) => self.served(transcoded).await,
+            Target::System { page, served, .. } => {
+                let system = &self.call.table.system;
+                Ok(system.answer(self.worker, *page, served).await)
+            }
+            Target::Stream(binding) => Err(GatewayError::Streams(binding.grpc_path.clone())),
+            Target::PassThrough => Ok(refusals::lost_row()),
+        }
+    }
+
+    /// A backend's answer, if the route's policies let the request get to one.
+    async fn served(&self, transcoded: &Transcoded) -> Result<Answer, GatewayError> {
+        let destination = &self.row.policies.destination;
+        match destination.cluster(self.call.chosen) {
+            Some(cluster) => self.call(transcoded, cluster).await,
+            None => Ok(refusals::lost_row()),
+        }
+    }
+
+    /// What a gRPC cluster answers, as JSON.
+    async fn call(
+        &self,
+        transcoded: &Transcoded,
+        cluster: &Arc<Cluster>,
+    ) -> Result<Answer, GatewayError> {
+        let message = self.encode(transcoded)?;
+        let (metadata, deadline) = terms(self.row, self.head);
+        let began = Instant::now();
+        let call = upstream::Call {
+            method: &transcoded.method,
+            metadata: &metadata,
+            message,
+            deadline,
+            max_response: MAX_REPLY,
+        };
+        let reply = cluster.unary(self.worker, call).await;
+        let code = reply
+            .as_ref()
+            .map_or_else(|error| error.grpc_code(), |reply| reply.code);
+        self.row.stats.called(self.worker, code, began.elapsed());
+        let json = decode(transcoded, reply?)?;
+        Ok(Answer::new(200, transcoded.content_type.clone(), json))
+    }
+
+    /// The request's message with its gRPC prefix.
+    fn encode(&self, transcoded: &Transcoded) -> Result<Bytes, GatewayError> {
+        let (head, body) = (self.head, self.body);
+        let mut wire = Vec::with_capacity(PREFIX + head.path().len() + body.len() + 16);
+        wire.extend_from_slice(&[0; PREFIX]);
+        transcoded.binding.encode_request(
+            head.path(),
+            &self.call.captures,
+            head.query(),
+            body,
+            &mut wire,
+        )?;
+        // The body's limit keeps a message far below 4 GiB.
+        let length = u32::try_from(wire.len() - PREFIX).unwrap_or(u32::MAX);
+        wire[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+        Ok(wire.into())
+    }
 }
 
 /// What crosses of the headers, and until when the caller waits: the route's time, or less if it asks.

@@ -112,6 +112,16 @@ impl Upstreams {
         self.clusters.load().get(name).cloned()
     }
 
+    /// The clusters of a configuration, in its order. Those that have not been applied are left out.
+    #[must_use]
+    pub(crate) fn of(&self, wanted: &[Arc<config::Cluster>]) -> Arc<[Arc<Cluster>]> {
+        let known = self.clusters.load();
+        let found = wanted
+            .iter()
+            .filter_map(|config| known.get(config.name.as_str()));
+        found.cloned().collect()
+    }
+
     /// All clusters, by name.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Cluster>> {

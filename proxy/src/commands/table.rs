@@ -48,24 +48,30 @@ fn cells(plan: &Plan, row: &PlannedRow) -> [String; 6] {
         Planned::PassThrough => "(HTTP passed through)".to_owned(),
         Planned::System(..) => "(answered by the gateway)".to_owned(),
     };
-    let cluster = row.cluster.clone().unwrap_or_else(|| "-".to_owned());
+    let clusters: Vec<&str> = plan.clusters(row).collect();
+    let clusters = if clusters.is_empty() {
+        "-".to_owned()
+    } else {
+        clusters.join(",")
+    };
     [
         row.route.to_string(),
         method,
         row.pattern.clone(),
         grpc,
-        cluster,
+        clusters,
         policies(plan, row),
     ]
 }
 
 fn policies(plan: &Plan, row: &PlannedRow) -> String {
     let mut policies = vec![format!("timeout {:?}", row.timeout)];
+    let first = plan.clusters(row).next();
     let cluster = plan
         .snapshot
         .clusters
         .iter()
-        .find(|cluster| Some(cluster.name.as_str()) == row.cluster.as_deref());
+        .find(|cluster| Some(cluster.name.as_str()) == first);
     policies.extend(cluster.map(|cluster| cluster.load_balancing.policy.as_str().to_owned()));
     if let Planned::Transcode { max_body, .. } = &row.action {
         policies.push(format!("body up to {max_body} bytes"));

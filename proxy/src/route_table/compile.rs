@@ -8,24 +8,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
 use mesh_config::model::{self, Action, DescriptorSource, PathMatch, Route};
 use mesh_config::{Problem, Problems, Snapshot};
 use transcode::{
-    Binding, CompileError, Entry, Errors, HostPattern, JsonChoices, PathPattern, Profile, Request,
-    Router, RouterBuilder, Schema, Transcoder,
+    Binding, CompileError, Entry, Errors, PathPattern, Profile, Request, Router, RouterBuilder,
+    Schema, Transcoder,
 };
 
-use super::{Conditions, Found, RouteTable, Row, SystemPage, Target, Transcoded};
+use super::words::{choices, host_pattern, path_pattern, pattern};
+use super::{Conditions, Found, SystemPage, policies};
 use crate::edge::Head;
-use crate::metrics::{Metrics, RouteLabels};
-use crate::system::Served;
-use crate::upstream::{Method, Upstreams};
+use crate::upstream::Method;
 
 /// The profile whose routes bring the gateway's own pages with them.
 const PHASE1: &str = "phase1";
-/// Whose clusters `/api/v1/health` speaks for.
-const COUNTER: &str = "counter.CounterService";
 
 /// A compiled configuration that nothing serves yet.
 #[derive(Debug)]
@@ -36,10 +32,10 @@ pub struct Plan {
     pub schema: Arc<Schema>,
     /// The rows, in file order.
     pub rows: Vec<PlannedRow>,
-    router: Router<u32>,
+    pub(super) router: Router<u32>,
 }
 
-/// A row before it has a cluster and numbers.
+/// A row before it has clusters and numbers.
 #[derive(Debug)]
 pub struct PlannedRow {
     /// The route's name.
@@ -48,8 +44,8 @@ pub struct PlannedRow {
     pub pattern: String,
     /// What it asks beside host and path.
     pub conditions: Conditions,
-    /// The cluster; none for the gateway's own pages.
-    pub cluster: Option<String>,
+    /// Which route of the snapshot it is of; none for the gateway's own pages.
+    pub source: Option<usize>,
     /// How long a call may take.
     pub timeout: Duration,
     /// What it does.
@@ -99,7 +95,7 @@ pub fn compile(snapshot: &Arc<Snapshot>) -> Result<Plan, Problems> {
     compiler.listeners();
     compiler.profiles();
     for (index, route) in snapshot.routes.iter().enumerate() {
-        compiler.route(&format!("routes[{index}]"), route);
+        compiler.route(&Source::new(index, route));
     }
     compiler.system_pages();
     let Compiler {
@@ -152,6 +148,13 @@ fn schema(snapshot: &Snapshot) -> Result<Schema, Problems> {
     })
 }
 
+/// A route and where it stands.
+struct Source<'s> {
+    index: usize,
+    at: String,
+    route: &'s Route,
+}
+
 /// Collects rows and problems.
 struct Compiler<'s> {
     snapshot: &'s Snapshot,
@@ -162,6 +165,27 @@ struct Compiler<'s> {
     problems: Vec<Problem>,
     /// What every listener lets in.
     most_body: usize,
+}
+
+impl<'s> Source<'s> {
+    fn new(index: usize, route: &'s Route) -> Self {
+        Self {
+            index,
+            at: format!("routes[{index}]"),
+            route,
+        }
+    }
+
+    fn planned(&self, pattern: String, conditions: Conditions, action: Planned) -> PlannedRow {
+        PlannedRow {
+            route: self.route.name.as_str().into(),
+            pattern,
+            conditions,
+            source: Some(self.index),
+            timeout: self.route.timeout.get(),
+            action,
+        }
+    }
 }
 
 impl Compiler<'_> {
@@ -205,22 +229,19 @@ impl Compiler<'_> {
             .push(self.snapshot.positions.problem(path, why));
     }
 
-    fn route(&mut self, at: &str, route: &Route) {
-        match &route.action {
-            Action::Transcode(transcode) => self.transcode(at, route, transcode),
+    fn route(&mut self, source: &Source<'_>) {
+        match &source.route.action {
+            Action::Transcode(transcode) => self.transcode(source, transcode),
             Action::PassThrough => {
-                let row = planned(
-                    route,
-                    pattern(&route.matches.path),
-                    Conditions::of(route, None),
-                    Planned::PassThrough,
-                );
-                self.insert(at, route, path_pattern(&route.matches.path), false, row);
+                let path = &source.route.matches.path;
+                let conditions = Conditions::of(source.route, None);
+                let row = source.planned(pattern(path), conditions, Planned::PassThrough);
+                self.insert(source, path_pattern(path), false, row);
             }
         }
     }
 
-    fn transcode(&mut self, at: &str, route: &Route, transcode: &model::Transcode) {
+    fn transcode(&mut self, source: &Source<'_>, transcode: &model::Transcode) {
         // A profile that is missing or broken has been told of already.
         let Some(profile) = self.profiles.get(transcode.profile.as_str()).cloned() else {
             return;
@@ -241,11 +262,11 @@ impl Compiler<'_> {
             Err(errors) => {
                 return errors
                     .into_iter()
-                    .for_each(|error| self.compile_error(at, error));
+                    .for_each(|error| self.compile_error(&source.at, error));
             }
         };
         for binding in bindings {
-            self.binding(at, route, transcode, binding);
+            self.binding(source, transcode, binding);
         }
     }
 
@@ -263,14 +284,15 @@ impl Compiler<'_> {
         }
     }
 
-    fn binding(&mut self, at: &str, route: &Route, transcode: &model::Transcode, binding: Binding) {
+    fn binding(&mut self, source: &Source<'_>, transcode: &model::Transcode, binding: Binding) {
         let method = match Method::new(&binding.grpc_path) {
             Ok(method) => method,
             Err(error) => {
-                return self.problem(format!("{at}.transcode.services"), error.to_string());
+                let at = format!("{}.transcode.services", source.at);
+                return self.problem(at, error.to_string());
             }
         };
-        let conditions = Conditions::of(route, Some(&binding.http_method));
+        let conditions = Conditions::of(source.route, Some(&binding.http_method));
         let (path, empty_segments) = (
             PathPattern::Template(binding.template.clone()),
             binding.empty_segments,
@@ -286,35 +308,30 @@ impl Compiler<'_> {
                 max_body,
             },
         };
-        self.insert(
-            at,
-            route,
-            path,
-            empty_segments,
-            planned(route, pattern, conditions, action),
-        );
+        let row = source.planned(pattern, conditions, action);
+        self.insert(source, path, empty_segments, row);
     }
 
     fn insert(
         &mut self,
-        at: &str,
-        route: &Route,
+        source: &Source<'_>,
         path: PathPattern,
         empty_segments: bool,
         row: PlannedRow,
     ) {
         // Rows are counted in 32 bits; a configuration of 512 KiB cannot have so many.
         let value = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
-        let hosts = route.matches.hosts.iter().map(host_pattern).collect();
+        let matches = &source.route.matches;
+        let hosts = matches.hosts.iter().map(host_pattern).collect();
         let entry = Entry {
             hosts,
             path,
-            conditions: route.matches.conditions(),
+            conditions: matches.conditions(),
             empty_segments,
             value,
         };
         if let Err(error) = self.router.insert(entry) {
-            self.problem(format!("{at}.match"), error.to_string());
+            self.problem(format!("{}.match", source.at), error.to_string());
         }
         self.rows.push(row);
     }
@@ -347,17 +364,12 @@ impl Compiler<'_> {
                     methods: vec!["GET".to_owned()],
                     ..Conditions::default()
                 },
-                cluster: None,
+                source: None,
                 timeout: route.timeout.get(),
                 action: Planned::System(page, errors.clone()),
             };
-            self.insert(
-                &format!("routes[{index}]"),
-                route,
-                PathPattern::Exact(path.to_owned()),
-                false,
-                row,
-            );
+            let path = PathPattern::Exact(path.to_owned());
+            self.insert(&Source::new(index, route), path, false, row);
         }
     }
 }
@@ -400,170 +412,13 @@ impl Plan {
         self.rows.get(index as usize)
     }
 
-    /// Makes the clusters be what the plan says, and the table that routes to them.
-    pub fn activate(self, upstreams: &Upstreams, metrics: &Metrics) -> Arc<RouteTable> {
-        upstreams.apply(&self.snapshot.clusters);
-        upstreams.look_at_new();
-        let served = Arc::new(self.served(upstreams));
-        let rows = self
-            .rows
-            .into_iter()
-            .filter_map(|row| row.activate(upstreams, metrics, &served));
-        Arc::new(RouteTable {
-            router: self.router,
-            rows: rows.collect(),
-        })
+    /// The route of a row; none for the gateway's own pages.
+    pub fn route(&self, row: &PlannedRow) -> Option<&Route> {
+        self.snapshot.routes.get(row.source?).map(Arc::as_ref)
     }
 
-    fn served(&self, upstreams: &Upstreams) -> Served {
-        let mut served = Served::default();
-        for row in &self.rows {
-            let Planned::Transcode { binding, .. } = &row.action else {
-                continue;
-            };
-            let Some(cluster) = row.cluster.as_deref().and_then(|name| upstreams.get(name)) else {
-                continue;
-            };
-            if served
-                .services
-                .iter()
-                .any(|(service, known)| *service == binding.service && Arc::ptr_eq(known, &cluster))
-            {
-                continue;
-            }
-            if binding.service == COUNTER {
-                served.counter.push(cluster.clone());
-            }
-            served.services.push((binding.service.clone(), cluster));
-        }
-        served
-    }
-}
-
-impl PlannedRow {
-    /// The row with its cluster and numbers. `None` cannot be: a snapshot's clusters have just been applied.
-    fn activate(
-        self,
-        upstreams: &Upstreams,
-        metrics: &Metrics,
-        served: &Arc<Served>,
-    ) -> Option<Row> {
-        let cluster = self.cluster.as_deref().map(|name| upstreams.get(name));
-        let stats = metrics.route(self.labels());
-        let target = match self.action {
-            Planned::Transcode {
-                binding,
-                method,
-                max_body,
-            } => Target::Transcode(Box::new(Transcoded {
-                content_type: HeaderValue::from_str(binding.content_type()).ok()?,
-                binding: *binding,
-                cluster: cluster??,
-                method,
-                max_body,
-            })),
-            Planned::Stream(binding) => Target::Stream(binding),
-            Planned::PassThrough => Target::PassThrough(cluster??),
-            Planned::System(page, errors) => Target::System {
-                page,
-                errors,
-                served: served.clone(),
-            },
-        };
-        let Self {
-            route,
-            pattern,
-            conditions,
-            timeout,
-            ..
-        } = self;
-        Some(Row {
-            route,
-            pattern,
-            conditions,
-            timeout,
-            stats,
-            target,
-        })
-    }
-
-    fn labels(&self) -> RouteLabels {
-        let method = match self.conditions.methods.as_slice() {
-            [method] => method.clone(),
-            _ => "*".to_owned(),
-        };
-        let grpc = match &self.action {
-            Planned::Transcode { binding, .. } => {
-                Some((binding.service.clone(), binding.method.clone()))
-            }
-            Planned::Stream(_) | Planned::PassThrough | Planned::System(..) => None,
-        };
-        RouteLabels {
-            method,
-            endpoint: self.pattern.clone(),
-            grpc,
-        }
-    }
-}
-
-fn planned(route: &Route, pattern: String, conditions: Conditions, action: Planned) -> PlannedRow {
-    PlannedRow {
-        route: route.name.as_str().into(),
-        pattern,
-        conditions,
-        cluster: Some(route.to.as_str().to_owned()),
-        timeout: route.timeout.get(),
-        action,
-    }
-}
-
-fn pattern(path: &PathMatch) -> String {
-    match path {
-        PathMatch::Any => "/**".to_owned(),
-        PathMatch::Exact(path) => path.clone(),
-        PathMatch::Prefix(prefix) if prefix.ends_with('/') => format!("{prefix}**"),
-        PathMatch::Prefix(prefix) => format!("{prefix}/**"),
-        PathMatch::Regex(expression) => format!("~{}", expression.as_str()),
-    }
-}
-
-fn path_pattern(path: &PathMatch) -> PathPattern {
-    match path {
-        PathMatch::Any => PathPattern::Prefix("/".to_owned()),
-        PathMatch::Exact(path) => PathPattern::Exact(path.clone()),
-        PathMatch::Prefix(prefix) => PathPattern::Prefix(prefix.clone()),
-        PathMatch::Regex(expression) => PathPattern::Regex(expression.as_str().to_owned()),
-    }
-}
-
-fn host_pattern(host: &model::HostPattern) -> HostPattern {
-    match host {
-        model::HostPattern::Exact(host) => HostPattern::Exact(host.clone()),
-        model::HostPattern::Wildcard(parent) => HostPattern::Wildcard(parent.clone()),
-    }
-}
-
-fn choices(transcode: &model::Transcode) -> JsonChoices {
-    JsonChoices {
-        int64: transcode.int64.map(|choice| match choice {
-            model::Int64::String => transcode::Int64::String,
-            model::Int64::Number => transcode::Int64::Number,
-        }),
-        enums: transcode.enums.map(|choice| match choice {
-            model::Enums::Name => transcode::Enums::Name,
-            model::Enums::Number => transcode::Enums::Number,
-        }),
-        names: transcode.names.map(|choice| match choice {
-            model::Names::Camel => transcode::Names::Camel,
-            model::Names::Original => transcode::Names::Original,
-        }),
-        defaults: transcode.defaults.map(|choice| match choice {
-            model::Defaults::Omit => transcode::Defaults::Omit,
-            model::Defaults::Emit => transcode::Defaults::Emit,
-        }),
-        unknown_fields: transcode.unknown_fields.map(|choice| match choice {
-            model::UnknownFields::Reject => transcode::UnknownFields::Reject,
-            model::UnknownFields::Ignore => transcode::UnknownFields::Ignore,
-        }),
+    /// The names of the clusters that a row's requests go to, the first one's first.
+    pub fn clusters(&self, row: &PlannedRow) -> impl Iterator<Item = &str> {
+        self.route(row).into_iter().flat_map(policies::clusters)
     }
 }

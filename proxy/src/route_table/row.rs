@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use transcode::{Binding, Errors};
 
-use super::Conditions;
+use super::{Conditions, Policies};
 use crate::metrics::RouteStats;
 use crate::system::Served;
 use crate::upstream::{Cluster, Method};
@@ -22,6 +22,8 @@ pub struct Row {
     pub conditions: Conditions,
     /// How long a call may take as a whole.
     pub timeout: Duration,
+    /// What else its route does with them; all rows of a route share it.
+    pub policies: Arc<Policies>,
     /// Its numbers.
     pub stats: Arc<RouteStats>,
     /// What becomes of its requests.
@@ -36,7 +38,7 @@ pub enum Target {
     /// A streaming method, which this version says that it does not serve.
     Stream(Box<Binding>),
     /// The request as it is, to a backend that speaks HTTP.
-    PassThrough(Arc<Cluster>),
+    PassThrough,
     /// A page that the gateway answers itself.
     System {
         /// Which.
@@ -53,8 +55,6 @@ pub enum Target {
 pub struct Transcoded {
     /// From request to message and back.
     pub binding: Binding,
-    /// The backends.
-    pub cluster: Arc<Cluster>,
     /// The method's prepared request head.
     pub method: Method,
     /// The largest request body.
@@ -102,15 +102,14 @@ impl Row {
             Target::Transcode(transcoded) => Some(&transcoded.binding.errors),
             Target::Stream(binding) => Some(&binding.errors),
             Target::System { errors, .. } => Some(errors),
-            Target::PassThrough(_) => None,
+            Target::PassThrough => None,
         }
     }
 
-    /// The cluster that it goes to, if it leaves the gateway.
+    /// The cluster that it goes to where nothing says otherwise, if it leaves the gateway.
     pub fn cluster(&self) -> Option<&Arc<Cluster>> {
         match &self.target {
-            Target::Transcode(transcoded) => Some(&transcoded.cluster),
-            Target::PassThrough(cluster) => Some(cluster),
+            Target::Transcode(_) | Target::PassThrough => self.policies.destination.primary(),
             Target::Stream(_) | Target::System { .. } => None,
         }
     }

@@ -1,0 +1,35 @@
+//! What a route does with its requests beside routing and transcoding them, compiled: one value for all rows of
+//! a route. Each policy is a type of its own module; here they are only put together.
+
+use std::sync::Arc;
+
+use mesh_config::Snapshot;
+use mesh_config::model::Route;
+
+use super::Kept;
+use crate::destination::Destination;
+
+/// The policies of one route.
+#[derive(Debug, Default)]
+pub struct Policies {
+    /// Where its requests go.
+    pub(crate) destination: Destination,
+}
+
+impl Policies {
+    /// The policies of every route, in file order. The clusters of the snapshot have been applied.
+    pub(super) fn of_routes(snapshot: &Snapshot, kept: &Kept) -> Vec<Arc<Self>> {
+        let clusters = kept.upstreams.of(&snapshot.clusters);
+        let of = |route: &Arc<Route>| {
+            Arc::new(Self {
+                destination: Destination::new(route, &clusters),
+            })
+        };
+        snapshot.routes.iter().map(of).collect()
+    }
+}
+
+/// The names of the clusters that a route's requests go to, the first one's first.
+pub(super) fn clusters(route: &Route) -> impl Iterator<Item = &str> {
+    std::iter::once(route.to.as_str())
+}
