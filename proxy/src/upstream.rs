@@ -15,6 +15,7 @@ mod connection;
 mod counters;
 mod endpoint;
 mod error;
+mod exchange;
 mod health;
 mod http2;
 mod lane;

@@ -5,29 +5,21 @@
 //! usable, and any second try of a call that may have been executed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use h2::Reason;
 use resilience::limiter::Limiter;
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::Attempt;
-use super::call::{TryError, call};
-use super::cluster::{Call, Cluster};
+use super::call::TryError;
+use super::cluster::Cluster;
 use super::counters::Outcome;
 use super::endpoint::Endpoint;
 use super::error::CallError;
-use super::http2::RequestHead;
-use super::lane::checkout;
-use super::reply::Reply;
+use super::exchange::Exchange;
 use super::selection::{NoPick, Tried};
-use super::timeout;
 
 /// How often endpoints whose connections closed under the call are asked again, when there is no other one.
 const SECOND_CHANCES: u32 = 2;
-
-/// How far two clocks, started by the same request, may be apart at its deadline.
-const CLOCK_SLACK: Duration = Duration::from_millis(10);
 
 /// Where the call has been.
 #[derive(Default)]
@@ -40,26 +32,29 @@ struct History {
 }
 
 /// Runs the call within its deadline.
-pub(crate) async fn run(
+pub(crate) async fn run<E: Exchange>(
     cluster: &Cluster,
     worker: usize,
-    what: Call<'_>,
-) -> Result<Reply, CallError> {
-    let deadline = what.deadline;
-    timeout_at(deadline, admitted(cluster, worker, what))
+    what: &E,
+) -> Result<E::Reply, CallError> {
+    timeout_at(what.deadline(), admitted(cluster, worker, what))
         .await
         .unwrap_or(Err(CallError::DeadlineExceeded))
 }
 
-async fn admitted(cluster: &Cluster, worker: usize, what: Call<'_>) -> Result<Reply, CallError> {
-    let _permit = Limiter::acquire(&*cluster.limiter, what.deadline).await?;
+async fn admitted<E: Exchange>(
+    cluster: &Cluster,
+    worker: usize,
+    what: &E,
+) -> Result<E::Reply, CallError> {
+    let _permit = Limiter::acquire(&*cluster.limiter, what.deadline()).await?;
     let mut history = History::default();
     loop {
-        let mut attempt = history.next(cluster, worker, what.deadline)?;
-        let result = try_once(&mut attempt, worker, &what).await;
+        let mut attempt = history.next(cluster, worker, what.deadline())?;
+        let result = what.once(&mut attempt, worker).await;
         let failure = match result {
             Ok(reply) => {
-                attempt.finish(Outcome::of_reply(&reply));
+                attempt.finish(E::outcome(&reply));
                 return Ok(reply);
             }
             Err(failure) => failure,
@@ -71,47 +66,6 @@ async fn admitted(cluster: &Cluster, worker: usize, what: Call<'_>) -> Result<Re
             TryError::TurnedAway(error) => history.turned_away(endpoint, error),
             TryError::NotSent(error) => history.not_sent(endpoint, error),
         }
-    }
-}
-
-async fn try_once(
-    attempt: &mut Attempt,
-    worker: usize,
-    what: &Call<'_>,
-) -> Result<Reply, TryError> {
-    let (endpoint, start) = attempt.endpoint_and_start();
-    let name = endpoint.name();
-    let slot = checkout(endpoint, worker).await.map_err(|why| {
-        TryError::TurnedAway(CallError::Connect {
-            endpoint: Arc::clone(name),
-            why,
-        })
-    })?;
-    if slot.waited() {
-        // How long connections take says nothing about how long answers do.
-        *start = Instant::now();
-    }
-    let left = timeout::text(what.deadline.saturating_duration_since(*start));
-    let head = RequestHead {
-        path: what.method.path(),
-        authority: name,
-        timeout: left.as_bytes(),
-        metadata: what.metadata,
-    };
-    call(&slot, name, &head, what.message.clone(), what.max_response)
-        .await
-        .map_err(|failure| cut_short(failure, what.deadline))
-}
-
-/// A backend that keeps the deadline too may reset the stream a moment before our own clock strikes.
-fn cut_short(failure: TryError, deadline: Instant) -> TryError {
-    match failure {
-        TryError::Failed(CallError::Reset(Reason::CANCEL))
-            if Instant::now() + CLOCK_SLACK >= deadline =>
-        {
-            TryError::Failed(CallError::DeadlineExceeded)
-        }
-        other => other,
     }
 }
 

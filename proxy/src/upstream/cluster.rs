@@ -109,7 +109,7 @@ impl Cluster {
         worker: usize,
         call: Call<'_>,
     ) -> Result<Reply, CallError> {
-        attempts::run(self, worker, call).await
+        attempts::run(self, worker, &call).await
     }
 
     /// Waits for a free slot within the limits of the cluster; for callers that pick for themselves.
