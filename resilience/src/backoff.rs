@@ -76,6 +76,11 @@ impl Waits {
         self.failures = self.failures.saturating_add(1);
         ceiling.mul_f64(self.random.f64())
     }
+
+    /// The next wait is one after a first failure again.
+    pub const fn start_over(&mut self) {
+        self.failures = 0;
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,24 @@
 //! Resilience policies under tokio time, with no transport in sight.
 //!
 //! [`backoff`] spreads attempts to reach something that is down; [`limiter`] bounds what is under way at
-//! once; [`latency`] knows how long answers take; [`split`] shares traffic out; [`canary`] judges one share by
-//! another. None knows what it guards: tests drive them with paused time.
+//! once; [`retry`] says whether and when a failed try is followed by another one, [`budget`] how many of those a
+//! cluster bears; [`breaker`] keeps traffic from an endpoint that fails; [`latency`] knows how long answers take;
+//! [`split`] shares traffic out; [`canary`] judges one share by another. None knows what it guards: every `now` is
+//! passed in, and tests drive them with paused time.
 
 pub mod backoff;
+pub mod breaker;
+pub mod budget;
 pub mod canary;
+mod clock;
 mod histogram;
 pub mod latency;
 pub mod limiter;
+pub mod retry;
 mod ring;
+mod share;
 pub mod split;
+mod verdict;
+mod window;
+
+pub use verdict::Verdict;
