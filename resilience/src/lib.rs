@@ -2,8 +2,8 @@
 //!
 //! [`backoff`] spreads attempts to reach something that is down; [`limiter`] bounds what is under way at
 //! once; [`retry`] says whether and when a failed try is followed by another one, [`budget`] how many of those a
-//! cluster bears; [`breaker`] keeps traffic from an endpoint that fails; [`latency`] knows how long answers take;
-//! [`split`] shares traffic out; [`canary`] judges one share by another. None knows what it guards: every `now` is
+//! cluster bears; [`breaker`] keeps traffic from an endpoint that fails, [`outlier`] from one that is worse than its peers;
+//! [`latency`] knows how long answers take; [`split`] shares traffic out; [`canary`] judges one share by another. None knows what it guards: every `now` is
 //! passed in, and tests drive them with paused time.
 
 pub mod backoff;
@@ -14,6 +14,7 @@ mod clock;
 mod histogram;
 pub mod latency;
 pub mod limiter;
+pub mod outlier;
 pub mod retry;
 mod ring;
 mod share;
