@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::model::{ByteSize, ClusterName, ProfileName, Protocol};
+use crate::reader::Value;
 use crate::report::Report;
 use crate::section::{cluster, listener, profile, route};
 use crate::suggest;
@@ -43,37 +44,41 @@ impl<'a> Known<'a> {
 
     /// Checks what a route says of clusters, profiles and listeners.
     pub(crate) fn check(&self, route: &route::Declared<'_>, report: &mut Report) {
-        self.cluster(route, report);
+        for (value, name) in &route.clusters {
+            self.cluster(value, name, route.transcode.is_some(), report);
+        }
         self.profile(route, report);
         self.body(route, report);
     }
 
-    fn cluster(&self, route: &route::Declared<'_>, report: &mut Report) {
-        let (Some(to), Some(clusters)) = (&route.to, &self.clusters) else {
+    /// What names a cluster. Requests of a transcoded route may go to any: one that speaks HTTP gets them as they
+    /// are. To others gRPC is unknown.
+    fn cluster(
+        &self,
+        value: &Value<'_>,
+        name: &ClusterName,
+        transcoded: bool,
+        report: &mut Report,
+    ) {
+        let Some(clusters) = &self.clusters else {
             return;
         };
-        let Some(protocol) = clusters.get(to) else {
+        let Some(protocol) = clusters.get(name) else {
             // Sorted, so that the same mistake always reads the same.
             let mut names: Vec<&str> = clusters.keys().map(|name| name.as_str()).collect();
             names.sort_unstable();
-            let suggestion = suggest::did_you_mean(to.as_str(), names.iter().copied());
+            let suggestion = suggest::did_you_mean(name.as_str(), names.iter().copied());
             let known = suggest::list(names);
-            let why = format!("there is no cluster `{to}`{suggestion} (clusters: {known})");
-            return route.value.problem_below(report, "to", why);
+            let why = format!("there is no cluster `{name}`{suggestion} (clusters: {known})");
+            return value.problem(report, why);
         };
-        let why = match (&route.transcode, protocol) {
-            (Some(_), Some(Protocol::Http1 | Protocol::Http2)) => {
-                "a route with `transcode` needs a cluster of protocol grpc, and `TO` has another"
-            }
-            (None, Some(Protocol::Grpc)) => {
-                "cluster `TO` has protocol grpc: add `transcode` with its services, or use a cluster of protocol \
+        if !transcoded && *protocol == Some(Protocol::Grpc) {
+            let why = format!(
+                "cluster `{name}` has protocol grpc: add `transcode` with its services, or use a cluster of protocol \
                  http1 or http2 (to pass gRPC through is not in this version)"
-            }
-            _ => return,
-        };
-        route
-            .value
-            .problem_below(report, "to", why.replace("TO", to.as_str()));
+            );
+            value.problem(report, why);
+        }
     }
 
     fn profile(&self, route: &route::Declared<'_>, report: &mut Report) {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use crate::check;
 use crate::env::Environment;
-use crate::model::{Admin, DescriptorSource, Snapshot};
+use crate::model::{Admin, DescriptorSource, Overload, Snapshot};
 use crate::positions::Positions;
 use crate::problem::{Problem, Problems};
 use crate::reader::Value;
 use crate::reload::{Fingerprint, content, hash};
 use crate::report::Report;
 use crate::schema::ROOT;
-use crate::section::{cluster, descriptor, listener, profile, route};
+use crate::section::{cluster, descriptor, listener, overload, profile, route};
 use crate::yaml::{self, MAX_TEXT};
 
 /// Reads, parses and checks a file. Relative paths in it start at its directory, `${NAME}` is looked up in the
@@ -130,6 +130,7 @@ fn sections(
     let profiles = fields
         .get("profiles")
         .map(|value| profile::profiles(&value, report));
+    let overload = fields.or("overload", Overload::default(), report, overload::overload);
     let clusters = fields
         .require("clusters", report)
         .map(|value| cluster::clusters(&value, report));
@@ -161,6 +162,7 @@ fn sections(
             .collect::<Option<_>>()?,
         admin: admin?,
         threads,
+        overload,
         clusters: clusters
             .into_iter()
             .map(|declared| declared.cluster.map(Arc::new))

@@ -7,11 +7,19 @@
 mod address;
 mod cluster;
 mod descriptor;
+mod destination;
 mod listener;
+mod matching;
 mod name;
 mod pattern;
 mod quantity;
+mod rate;
+mod resilience;
+mod retry;
 mod route;
+mod shaping;
+mod share;
+mod transcode;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -24,14 +32,21 @@ pub use cluster::{
     Protocol,
 };
 pub use descriptor::{DescriptorFile, DescriptorSource};
+pub use destination::{
+    Canary, ConditionField, Destination, Destinations, FieldCondition, HashOn, Mirror,
+};
 pub use listener::{Admin, EdgeLimits, Listener, Protocols};
+pub use matching::{FieldMatch, HostPattern, HttpMethod, Match, PathMatch, ValueMatch};
 pub use name::{ClusterName, ProfileName, RouteName, ServiceName};
 pub use pattern::Pattern;
 pub use quantity::{ByteSize, Timeout};
-pub use route::{
-    Action, Defaults, Enums, FieldMatch, HostPattern, HttpMethod, Int64, Match, Names, PathMatch,
-    Route, Transcode, UnknownFields, ValueMatch,
-};
+pub use rate::{RateKey, RateLimit, RateStore, RedisUrl, WhenAway};
+pub use resilience::{AdaptiveConcurrency, Breaker, OutlierDetection, Overload, RetryBudget};
+pub use retry::{Hedge, HedgeAfter, Retry, RetryBackoff, RetryOn};
+pub use route::{Action, Route};
+pub use shaping::{Abort, Delay, Fault, HeaderEdits, Priority, Redirect, Rewrite};
+pub use share::Share;
+pub use transcode::{Defaults, Enums, Int64, Names, Transcode, UnknownFields};
 
 use crate::positions::Positions;
 
@@ -48,6 +63,8 @@ pub struct Snapshot {
     pub admin: Admin,
     /// Worker threads; `None`: as many as the process may run on. A boot setting.
     pub threads: Option<NonZeroUsize>,
+    /// From when on requests are shed.
+    pub overload: Overload,
     /// Every cluster, in file order.
     pub clusters: Vec<Arc<Cluster>>,
     /// Every route, in file order.

@@ -202,6 +202,41 @@ impl<'n> Fields<'n> {
         self.get(key)
     }
 
+    /// What `read` makes of a key. `default` if it is not there, or wrong: that has been reported, so nothing will
+    /// come of the whole anyway.
+    pub(crate) fn or<T>(
+        &self,
+        key: &'static str,
+        default: T,
+        report: &mut Report,
+        read: impl FnOnce(&Value<'n>, &mut Report) -> Option<T>,
+    ) -> T {
+        self.get(key)
+            .and_then(|value| read(&value, report))
+            .unwrap_or(default)
+    }
+
+    /// What `read` makes of a key, if it is there.
+    pub(crate) fn read<T>(
+        &self,
+        key: &'static str,
+        report: &mut Report,
+        read: impl FnOnce(&Value<'n>, &mut Report) -> Option<T>,
+    ) -> Option<T> {
+        self.get(key).and_then(|value| read(&value, report))
+    }
+
+    /// What `read` makes of a key that has to be there.
+    pub(crate) fn required<T>(
+        &self,
+        key: &'static str,
+        report: &mut Report,
+        read: impl FnOnce(&Value<'n>, &mut Report) -> Option<T>,
+    ) -> Option<T> {
+        self.require(key, report)
+            .and_then(|value| read(&value, report))
+    }
+
     /// Whether no key at all is written.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()

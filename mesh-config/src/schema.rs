@@ -66,7 +66,7 @@ macro_rules! sections {
 sections! {
     ROOT "" [
         now("listeners"), now("admin"), now("threads"), now("descriptors"), now("clusters"), now("routes"),
-        now("profiles"), later("consul"), later("data"),
+        now("profiles"), now("overload"), later("consul"), later("data"),
     ];
     LISTENER "listeners[]" [now("address"), now("protocols"), now("limits"), later("tls")];
     LISTENER_LIMITS "listeners[].limits" [
@@ -77,20 +77,31 @@ sections! {
     DESCRIPTOR "descriptors[]" [now("file"), later("reflection"), later("kv")];
     CLUSTER "clusters[]" [
         now("name"), now("protocol"), now("endpoints"), now("load_balancing"), now("connect_timeout"),
-        now("limits"), later("health_check"), later("panic_threshold"), later("slow_start"),
-        later("retry_budget"), later("breaker"), later("outlier_detection"), later("adaptive_concurrency"),
+        now("limits"), now("panic_threshold"), now("retry_budget"), now("breaker"), now("outlier_detection"),
+        now("adaptive_concurrency"), later("health_check"), later("slow_start"),
     ];
     ENDPOINTS "clusters[].endpoints" [now("static"), later("consul"), later("dns")];
     ENDPOINT "clusters[].endpoints.static[]" [now("address"), now("weight")];
     LOAD_BALANCING "clusters[].load_balancing" [now("policy")];
     CLUSTER_LIMITS "clusters[].limits" [
-        now("connections"), now("pending"), now("requests"), now("per_endpoint"), later("retries"),
+        now("connections"), now("pending"), now("requests"), now("retries"), now("per_endpoint"),
     ];
     PER_ENDPOINT "clusters[].limits.per_endpoint" [now("connections"), now("requests")];
+    RETRY_BUDGET "clusters[].retry_budget" [now("ratio"), now("min_per_second")];
+    BREAKER "clusters[].breaker" [
+        now("window"), now("min_requests"), now("failure_ratio"), now("slow_call"), now("slow_ratio"), now("hold"),
+        now("max_hold"), now("probes"),
+    ];
+    OUTLIER_DETECTION "clusters[].outlier_detection" [
+        now("consecutive_failures"), now("success_rate"), now("latency"), now("interval"), now("base_ejection"),
+        now("max_ejection"), now("max_ejected"),
+    ];
+    ADAPTIVE_CONCURRENCY "clusters[].adaptive_concurrency" [now("enabled"), now("min"), now("max")];
     ROUTE "routes[]" [
-        now("name"), now("match"), now("transcode"), now("to"), now("timeout"), later("weighted"),
-        later("idle_timeout"), later("retry"), later("hedge"), later("hash_on"), later("rate_limit"),
-        later("canary"), later("mirror"), later("fault"), later("fallback"),
+        now("name"), now("match"), now("transcode"), now("to"), now("weighted"), now("redirect"), now("timeout"),
+        now("retry"), now("hedge"), now("hash_on"), now("rate_limit"), now("canary"), now("mirror"), now("fault"),
+        now("fallback"), now("rewrite"), now("request_headers"), now("response_headers"), now("priority"),
+        later("idle_timeout"),
     ];
     MATCH "routes[].match" [
         now("path"), now("path_prefix"), now("path_regex"), now("methods"), now("hosts"), now("headers"),
@@ -103,6 +114,28 @@ sections! {
         now("services"), now("profile"), now("int64"), now("enums"), now("names"), now("defaults"),
         now("unknown_fields"), now("stream"), now("max_body"), now("unannotated"),
     ];
+    WEIGHTED "routes[].weighted[]" [now("cluster"), now("weight")];
+    REDIRECT "routes[].redirect" [now("status"), now("scheme"), now("host"), now("path"), now("path_prefix")];
+    RETRY "routes[].retry" [
+        now("attempts"), now("on"), now("per_try_timeout"), now("backoff"), now("dedupe"), now("unsafe"),
+    ];
+    BACKOFF "routes[].retry.backoff" [now("base"), now("max")];
+    HEDGE "routes[].hedge" [now("after"), now("max")];
+    HASH_ON "routes[].hash_on" [now("header"), now("cookie"), now("query"), now("path")];
+    RATE_LIMIT "routes[].rate_limit" [
+        now("requests"), now("per"), now("burst"), now("key"), now("store"), now("when_away"),
+    ];
+    CANARY "routes[].canary" [
+        now("cluster"), now("share"), now("header"), now("cookie"), now("max_error_ratio_over"), now("max_p99_over"),
+        now("min_requests"),
+    ];
+    MIRROR "routes[].mirror" [now("cluster"), now("share"), now("compare"), now("ignore"), now("unsafe")];
+    FAULT "routes[].fault" [now("delay"), now("abort"), now("header")];
+    DELAY "routes[].fault.delay" [now("duration"), now("share")];
+    ABORT "routes[].fault.abort" [now("status"), now("share")];
+    REWRITE "routes[].rewrite" [now("path_prefix"), now("host")];
+    HEADER_EDITS "routes[].request_headers" [now("set"), now("add"), now("remove")];
+    OVERLOAD "overload" [now("memory"), now("loop_lag"), now("connections")];
 }
 
 /// A word that a key takes; `None`: the format has it, but this version does not.

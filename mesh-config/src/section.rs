@@ -3,9 +3,16 @@
 
 pub(crate) mod cluster;
 pub(crate) mod descriptor;
+pub(crate) mod destination;
 pub(crate) mod endpoint;
+pub(crate) mod field;
 pub(crate) mod listener;
 pub(crate) mod matching;
+pub(crate) mod overload;
 pub(crate) mod profile;
+pub(crate) mod rate;
+pub(crate) mod resilience;
+pub(crate) mod retry;
 pub(crate) mod route;
+pub(crate) mod shaping;
 pub(crate) mod transcode;

@@ -37,7 +37,10 @@ impl Chosen {
 impl Destination {
     /// What a route says, among the clusters of its configuration.
     pub(crate) fn new(route: &Route, clusters: &Clusters) -> Self {
-        let named = |cluster: &Arc<Cluster>| **cluster.name() == *route.to.as_str();
+        let named = |cluster: &Arc<Cluster>| {
+            let first = route.destinations.first();
+            first.is_some_and(|first| **cluster.name() == *first.as_str())
+        };
         Self {
             primary: clusters.iter().position(named).unwrap_or(usize::MAX),
             clusters: clusters.clone(),

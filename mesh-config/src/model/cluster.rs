@@ -2,7 +2,10 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use super::{Address, ClusterName, Timeout};
+use super::{
+    AdaptiveConcurrency, Address, Breaker, ClusterName, OutlierDetection, RetryBudget, Share,
+    Timeout,
+};
 
 /// A named set of backends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +22,21 @@ pub struct Cluster {
     pub connect_timeout: Timeout,
     /// How much may be under way at once.
     pub limits: Limits,
+    /// With a smaller share of usable endpoints than this all are used; 0%: never.
+    pub panic_threshold: Share,
+    /// How many tries beyond the first it may get.
+    pub retry_budget: RetryBudget,
+    /// When one of its endpoints is rejected by what it answered.
+    pub breaker: Option<Breaker>,
+    /// When one of its endpoints is left out by comparison with the others.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// A limit that follows the latency, below `limits.requests`.
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
+}
+
+impl Cluster {
+    /// `panic_threshold` where it is not given.
+    pub const DEFAULT_PANIC_THRESHOLD: Share = Share::from_percent::<50>();
 }
 
 /// What the endpoints of a cluster speak.
@@ -103,6 +121,8 @@ pub struct Limits {
     pub pending: usize,
     /// Requests in flight.
     pub requests: NonZeroUsize,
+    /// Tries beyond the first that are in flight; 0: none is made.
+    pub retries: usize,
     /// The same for each endpoint by itself.
     pub per_endpoint: PerEndpointLimits,
 }
@@ -115,6 +135,7 @@ impl Default for Limits {
             connections: CONNECTIONS,
             pending: 1024,
             requests: REQUESTS,
+            retries: 64,
             per_endpoint: PerEndpointLimits::default(),
         }
     }

@@ -19,6 +19,13 @@ impl Timeout {
         Self(Duration::from_secs(SECONDS))
     }
 
+    /// So many milliseconds; zero does not compile.
+    #[must_use]
+    pub const fn from_millis<const MILLIS: u64>() -> Self {
+        const { assert!(MILLIS > 0 && MILLIS <= Self::MAX.as_secs() * 1_000) };
+        Self(Duration::from_millis(MILLIS))
+    }
+
     /// As a duration of the standard library.
     #[must_use]
     pub const fn get(self) -> Duration {

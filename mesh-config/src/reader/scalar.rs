@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use super::Value;
-use crate::model::{ByteSize, Timeout};
+use crate::model::{ByteSize, Share, Timeout};
 use crate::report::Report;
 use crate::schema::Choices;
 use crate::suggest;
@@ -75,6 +75,21 @@ impl<'n> Value<'n> {
         self.quantity(report, ByteSize::parse, ByteSize::FORM)
     }
 
+    /// A percentage of something, such as `5%`.
+    pub(crate) fn share(&self, report: &mut Report) -> Option<Share> {
+        self.quantity(report, Share::parse, Share::FORM)
+    }
+
+    /// A percentage of something that is not zero.
+    pub(crate) fn some_share(&self, report: &mut Report) -> Option<Share> {
+        self.quantity(report, Share::parse_some, Share::FORM)
+    }
+
+    /// A percentage that may exceed 100%.
+    pub(crate) fn any_share(&self, report: &mut Report) -> Option<Share> {
+        self.quantity(report, Share::parse_any, Share::FORM)
+    }
+
     /// Text with a unit. A number without one is not told about quotes, but about units.
     fn quantity<T>(
         &self,
@@ -113,6 +128,28 @@ impl<'n> Value<'n> {
     pub(crate) fn positive(&self, report: &mut Report) -> Option<NonZeroUsize> {
         let count = self.count(report)?;
         NonZeroUsize::new(count).or_else(|| self.wrong(report, "0 is too small: at least 1"))
+    }
+
+    /// A whole number from 1, for what is no size in memory.
+    pub(crate) fn positive_number(&self, report: &mut Report) -> Option<NonZeroU32> {
+        self.positive(report)
+            .and_then(|number| NonZeroU32::try_from(number).ok())
+    }
+
+    /// A whole number from 1 to `max`.
+    pub(crate) fn up_to(&self, max: NonZeroU32, report: &mut Report) -> Option<NonZeroU32> {
+        match self.positive_number(report)? {
+            number if number <= max => Some(number),
+            number => self.wrong(report, format!("{number} is too large: at most {max}")),
+        }
+    }
+
+    /// A status of HTTP that is an error.
+    pub(crate) fn error_status(&self, report: &mut Report) -> Option<u16> {
+        match u16::try_from(self.count(report)?) {
+            Ok(status @ 400..=599) => Some(status),
+            _ => self.wrong(report, "an error has a status from 400 to 599"),
+        }
     }
 
     /// A whole number from 1, as a weight.

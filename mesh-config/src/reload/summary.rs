@@ -31,6 +31,9 @@ pub(super) fn difference(old: &Snapshot, new: &Snapshot) -> String {
     if old.profiles != new.profiles {
         parts.push("profiles: changed".to_owned());
     }
+    if old.overload != new.overload {
+        parts.push("overload: changed".to_owned());
+    }
     let boot = new.boot_changes(old);
     if !boot.is_empty() {
         parts.push(format!("{}: changed, at the next start", boot.join(", ")));

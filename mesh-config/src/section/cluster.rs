@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::endpoint;
+use super::{endpoint, resilience};
 use crate::model::{
     BalancingPolicy, Cluster, ClusterName, Limits, LoadBalancing, PerEndpointLimits, Protocol,
-    Timeout,
+    RetryBudget, Timeout,
 };
 use crate::reader::Value;
 use crate::report::Report;
@@ -81,6 +81,26 @@ fn cluster(value: &Value<'_>, report: &mut Report) -> Option<Declared> {
     let limits = fields
         .get("limits")
         .map_or(Some(Limits::default()), |value| limits(&value, report));
+    let panic_threshold = fields.or(
+        "panic_threshold",
+        Cluster::DEFAULT_PANIC_THRESHOLD,
+        report,
+        Value::share,
+    );
+    let retry_budget = fields.or(
+        "retry_budget",
+        RetryBudget::default(),
+        report,
+        resilience::retry_budget,
+    );
+    let breaker = fields.read("breaker", report, resilience::breaker);
+    let outlier_detection = fields.read("outlier_detection", report, resilience::outlier_detection);
+    let requests = limits.unwrap_or_default().requests;
+    let adaptive_concurrency = fields
+        .read("adaptive_concurrency", report, |value, report| {
+            resilience::adaptive_concurrency(value, requests, report)
+        })
+        .flatten();
 
     let name = name?;
     let whole = || {
@@ -91,6 +111,11 @@ fn cluster(value: &Value<'_>, report: &mut Report) -> Option<Declared> {
             load_balancing: load_balancing?,
             connect_timeout: connect_timeout?,
             limits: limits?,
+            panic_threshold,
+            retry_budget,
+            breaker,
+            outlier_detection,
+            adaptive_concurrency,
         })
     };
     let cluster = whole();
@@ -104,18 +129,10 @@ fn cluster(value: &Value<'_>, report: &mut Report) -> Option<Declared> {
 fn limits(value: &Value<'_>, report: &mut Report) -> Option<Limits> {
     let fields = value.fields(&CLUSTER_LIMITS, report)?;
     let defaults = Limits::default();
-    let mut positive = |key, default| {
-        fields
-            .get(key)
-            .and_then(|value| value.positive(report))
-            .unwrap_or(default)
-    };
-    let connections = positive("connections", defaults.connections);
-    let requests = positive("requests", defaults.requests);
-    let pending = fields
-        .get("pending")
-        .and_then(|value| value.count(report))
-        .unwrap_or(defaults.pending);
+    let connections = fields.or("connections", defaults.connections, report, Value::positive);
+    let pending = fields.or("pending", defaults.pending, report, Value::count);
+    let requests = fields.or("requests", defaults.requests, report, Value::positive);
+    let retries = fields.or("retries", defaults.retries, report, Value::count);
     let per_endpoint = fields
         .get("per_endpoint")
         .and_then(|value| per_endpoint(&value, report))
@@ -124,6 +141,7 @@ fn limits(value: &Value<'_>, report: &mut Report) -> Option<Limits> {
         connections,
         pending,
         requests,
+        retries,
         per_endpoint,
     })
 }

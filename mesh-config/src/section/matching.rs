@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use super::field;
 use crate::model::{FieldMatch, HostPattern, HttpMethod, Match, PathMatch, Pattern, ValueMatch};
 use crate::reader::{Fields, Value};
 use crate::report::Report;
@@ -29,7 +30,7 @@ pub(crate) fn matching(value: &Value<'_>, report: &mut Report) -> Option<Match> 
         conditions(&value, header_name, report)
     });
     let query = fields.get("query").map_or(Some(Vec::new()), |value| {
-        conditions(&value, query_name, report)
+        conditions(&value, field::query, report)
     });
     Some(Match {
         path: path?,
@@ -64,7 +65,7 @@ fn path(value: &Value<'_>, fields: &Fields<'_>, report: &mut Report) -> Option<P
 }
 
 /// A path as it stands in a request line, without a query.
-fn literal_path(text: &str) -> Result<String, String> {
+pub(crate) fn literal_path(text: &str) -> Result<String, String> {
     let odd = |c: char| !c.is_ascii_graphic() || "?#{}\"<>\\^`|".contains(c);
     if !text.starts_with('/') {
         return Err(format!("`{text}` is not a path: it has to start with `/`"));
@@ -84,7 +85,7 @@ fn literal_path(text: &str) -> Result<String, String> {
 }
 
 fn method(text: &str) -> Result<HttpMethod, String> {
-    if text.is_empty() || text.len() > 32 || !text.bytes().all(is_token) {
+    if text.is_empty() || text.len() > 32 || !text.bytes().all(field::is_token) {
         return Err(format!(
             "`{text}` is not an HTTP method: write GET, POST, ..."
         ));
@@ -124,7 +125,7 @@ fn host(text: &str) -> Result<HostPattern, String> {
     })
 }
 
-fn conditions(
+pub(crate) fn conditions(
     value: &Value<'_>,
     name: fn(&str) -> Result<String, String>,
     report: &mut Report,
@@ -190,25 +191,10 @@ fn condition(value: &Value<'_>, report: &mut Report) -> Option<ValueMatch> {
 }
 
 fn header_name(text: &str) -> Result<String, String> {
-    match text.to_ascii_lowercase() {
-        name if name.is_empty() || !name.bytes().all(is_token) => {
-            Err(format!("`{text}` cannot be the name of a header"))
-        }
+    match field::header(text)? {
         name if name == "host" => {
             Err("conditions on the host are written under `hosts`".to_owned())
         }
         name => Ok(name),
     }
-}
-
-fn query_name(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Err("a query parameter has a name".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-/// <https://www.rfc-editor.org/rfc/rfc9110#name-tokens>
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::{matching, transcode};
-use crate::model::{Action, ClusterName, Match, Route, RouteName};
+use super::{destination, matching, rate, retry, shaping, transcode};
+use crate::model::{
+    Action, Canary, ClusterName, Destinations, Fault, HashOn, HeaderEdits, Hedge, Match, Mirror,
+    Priority, RateKey, RateLimit, Retry, Rewrite, Route, RouteName, Timeout,
+};
 use crate::reader::{Fields, Value};
 use crate::report::Report;
 use crate::schema::ROUTE;
@@ -12,7 +15,8 @@ use crate::schema::ROUTE;
 /// wrong with it.
 pub(crate) struct Declared<'n> {
     pub(crate) value: Value<'n>,
-    pub(crate) to: Option<ClusterName>,
+    /// Every cluster that it names, and where.
+    pub(crate) clusters: destination::Named<'n>,
     /// What it says about transcoding; `None`: it passes through.
     pub(crate) transcode: Option<transcode::Declared>,
     pub(crate) route: Option<Route>,
@@ -61,34 +65,35 @@ fn route<'n>(
     let transcode = fields
         .get("transcode")
         .map(|value| transcode::transcode(&value, report));
-    // `weighted` is refused by name already: that `to` is missing beside it is no second mistake.
-    let to = match fields.has("weighted") {
-        true => fields.get("to"),
-        false => fields.require("to", report),
+    let mut clusters = Vec::new();
+    let redirect = fields.get("redirect").map(|redirect| {
+        refuse_beside_redirect(&value, fields, report);
+        shaping::redirect(&redirect, matches.as_ref(), report)
+    });
+    let destinations = match &redirect {
+        Some(_) => Some(Destinations::default()),
+        None => destination::destinations(&value, fields, &mut clusters, report),
     };
-    let to = to.and_then(|value| value.parsed(report, ClusterName::parse));
-    let timeout = fields
-        .get("timeout")
-        .map_or(Some(Route::DEFAULT_TIMEOUT), |value| value.timeout(report));
-    let action = match &transcode {
-        Some(declared) => declared.transcode.clone().map(Action::Transcode),
-        None => Some(Action::PassThrough),
+    let action = match (redirect, &transcode) {
+        (Some(redirect), _) => redirect.map(Action::Redirect),
+        (None, Some(declared)) => declared.transcode.clone().map(Action::Transcode),
+        (None, None) => Some(Action::PassThrough),
     };
-    let whole = || {
-        Some(Route {
-            name: name?,
-            matches: matches?,
-            action: action?,
-            to: to.clone()?,
-            timeout: timeout?,
-        })
-    };
-    let route = whole();
+    let policies = policies(
+        fields,
+        matches.as_ref(),
+        destinations.as_ref(),
+        &mut clusters,
+        report,
+    );
+    refuse_what_needs_a_template(&value, fields, &policies, report);
+    refuse_idle_hash(&value, fields, &policies, destinations.as_ref(), report);
+    let whole = || Some(policies.route(name?, matches?, action?, destinations?));
     Declared {
         value,
-        to,
+        clusters,
         transcode,
-        route,
+        route: whole(),
     }
 }
 
@@ -99,4 +104,159 @@ fn any(value: &Value<'_>, fields: &Fields<'_>, report: &mut Report) -> Option<Ma
         value.problem_below(report, "match", why);
     }
     Some(Match::default())
+}
+
+/// Everything that a route may have beside where it goes.
+struct Policies {
+    timeout: Timeout,
+    retry: Option<Retry>,
+    hedge: Option<Hedge>,
+    hash_on: Option<HashOn>,
+    rate_limit: Option<RateLimit>,
+    canary: Option<Canary>,
+    mirror: Option<Mirror>,
+    fault: Option<Fault>,
+    fallback: Vec<ClusterName>,
+    rewrite: Option<Rewrite>,
+    request_headers: HeaderEdits,
+    response_headers: HeaderEdits,
+    priority: Priority,
+}
+
+impl Policies {
+    fn route(
+        self,
+        name: RouteName,
+        matches: Match,
+        action: Action,
+        destinations: Destinations,
+    ) -> Route {
+        Route {
+            name,
+            matches,
+            action,
+            destinations,
+            timeout: self.timeout,
+            retry: self.retry,
+            hedge: self.hedge,
+            hash_on: self.hash_on,
+            rate_limit: self.rate_limit,
+            canary: self.canary,
+            mirror: self.mirror,
+            fault: self.fault,
+            fallback: self.fallback,
+            rewrite: self.rewrite,
+            request_headers: self.request_headers,
+            response_headers: self.response_headers,
+            priority: self.priority,
+        }
+    }
+}
+
+fn policies<'n>(
+    fields: &Fields<'n>,
+    matches: Option<&Match>,
+    destinations: Option<&Destinations>,
+    clusters: &mut destination::Named<'n>,
+    report: &mut Report,
+) -> Policies {
+    Policies {
+        timeout: fields.or("timeout", Route::DEFAULT_TIMEOUT, report, Value::timeout),
+        retry: fields.read("retry", report, retry::retry),
+        hedge: fields.read("hedge", report, retry::hedge),
+        hash_on: fields.read("hash_on", report, destination::hash_on),
+        rate_limit: fields.read("rate_limit", report, rate::rate_limit),
+        canary: fields.read("canary", report, |value, report| {
+            destination::canary(value, destinations, clusters, report)
+        }),
+        mirror: fields.read("mirror", report, |value, report| {
+            destination::mirror(value, clusters, report)
+        }),
+        fault: fields.read("fault", report, shaping::fault),
+        fallback: fields.or("fallback", Vec::new(), report, |value, report| {
+            destination::fallback(value, destinations, clusters, report)
+        }),
+        rewrite: fields.read("rewrite", report, |value, report| {
+            shaping::rewrite(value, matches, report)
+        }),
+        request_headers: fields.or(
+            "request_headers",
+            HeaderEdits::default(),
+            report,
+            shaping::header_edits,
+        ),
+        response_headers: fields.or(
+            "response_headers",
+            HeaderEdits::default(),
+            report,
+            shaping::header_edits,
+        ),
+        priority: fields.or("priority", Priority::default(), report, |value, report| {
+            value.choice(shaping::PRIORITIES, report)
+        }),
+    }
+}
+
+/// A redirect is answered by the gateway itself, so nothing that is about backends has a meaning.
+fn refuse_beside_redirect(value: &Value<'_>, fields: &Fields<'_>, report: &mut Report) {
+    const ABOUT_BACKENDS: [&str; 13] = [
+        "transcode",
+        "to",
+        "weighted",
+        "timeout",
+        "retry",
+        "hedge",
+        "hash_on",
+        "canary",
+        "mirror",
+        "fallback",
+        "rewrite",
+        "request_headers",
+        "fault",
+    ];
+    for key in ABOUT_BACKENDS.into_iter().filter(|key| fields.has(key)) {
+        let why = "a route with `redirect` asks no backend: remove one of the two";
+        value.problem_below(report, key, why);
+    }
+}
+
+/// Only transcoded routes hold the request as a whole, and match by templates that have variables.
+fn refuse_what_needs_a_template(
+    value: &Value<'_>,
+    fields: &Fields<'_>,
+    policies: &Policies,
+    report: &mut Report,
+) {
+    if fields.has("transcode") {
+        return;
+    }
+    if policies.hedge.is_some() {
+        let why = "a route without `transcode` cannot be hedged in this version: remove it";
+        value.problem_below(report, "hedge", why);
+    }
+    let why = "a route without `transcode` has no path template, so no variables of one";
+    if let Some(HashOn::Path(_)) = &policies.hash_on {
+        value.problem_below(report, "hash_on.path", why);
+    }
+    let keys = policies.rate_limit.iter().flat_map(|limit| &limit.key);
+    if keys.into_iter().any(|key| matches!(key, RateKey::Path(_))) {
+        value.problem_below(report, "rate_limit.key", why);
+    }
+}
+
+/// What makes a split sticky does nothing where nothing is split.
+fn refuse_idle_hash(
+    value: &Value<'_>,
+    fields: &Fields<'_>,
+    policies: &Policies,
+    destinations: Option<&Destinations>,
+    report: &mut Report,
+) {
+    let shares = |canary: &Canary| canary.share.is_some();
+    let split = fields.has("weighted") || policies.canary.as_ref().is_some_and(shares);
+    if policies.hash_on.is_some() && destinations.is_some() && !split {
+        let why = "nothing is split here: it makes `weighted` and `canary.share` sticky (balancing by it comes with \
+                   ring_hash and maglev, which are not in this version)";
+        value.problem_below(report, "hash_on", why);
+    }
 }

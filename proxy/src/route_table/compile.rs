@@ -238,6 +238,10 @@ impl Compiler<'_> {
                 let row = source.planned(pattern(path), conditions, Planned::PassThrough);
                 self.insert(source, path_pattern(path), false, row);
             }
+            Action::Redirect(_) => {
+                let path = format!("{}.redirect", source.at);
+                self.problem(path, "not in this version: remove it");
+            }
         }
     }
 

@@ -31,5 +31,5 @@ impl Policies {
 
 /// The names of the clusters that a route's requests go to, the first one's first.
 pub(super) fn clusters(route: &Route) -> impl Iterator<Item = &str> {
-    std::iter::once(route.to.as_str())
+    route.destinations.iter().map(|side| side.cluster.as_str())
 }
