@@ -120,23 +120,18 @@ fn sections(
         Some(value) => listener::admin(&value, report),
         None => Some(Admin::default()),
     };
-    let threads = fields
-        .get("threads")
-        .and_then(|value| listener::threads(&value, report));
+    let threads = fields.read("threads", report, listener::threads);
     let descriptors = match fields.get("descriptors") {
         Some(value) => descriptor::descriptors(&value, base_dir, fingerprint, report),
         None => Some(vec![DescriptorSource::Builtin]),
     };
-    let profiles = fields
-        .get("profiles")
-        .map(|value| profile::profiles(&value, report));
     let overload = fields.or("overload", Overload::default(), report, overload::overload);
-    let clusters = fields
-        .require("clusters", report)
-        .map(|value| cluster::clusters(&value, report));
-    let routes = fields
-        .require("routes", report)
-        .map(|value| route::routes(&value, report));
+    let profiles = fields.get("profiles");
+    let profiles = profiles.map(|value| profile::profiles(&value, report));
+    let clusters = fields.require("clusters", report);
+    let clusters = clusters.map(|value| cluster::clusters(&value, report));
+    let routes = fields.require("routes", report);
+    let routes = routes.map(|value| route::routes(&value, report));
     let (profiles, clusters, routes) = (
         profiles.unwrap_or_default(),
         clusters.unwrap_or_default(),

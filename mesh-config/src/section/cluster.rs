@@ -56,31 +56,21 @@ pub(crate) fn clusters(value: &Value<'_>, report: &mut Report) -> Vec<Declared> 
 
 fn cluster(value: &Value<'_>, report: &mut Report) -> Option<Declared> {
     let fields = value.fields(&CLUSTER, report)?;
-    let name = fields
-        .require("name", report)
-        .and_then(|value| value.parsed(report, ClusterName::parse));
-    let protocol = fields
-        .require("protocol", report)
-        .and_then(|value| value.choice(PROTOCOLS, report));
-    let endpoints = fields
-        .require("endpoints", report)
-        .and_then(|value| endpoint::endpoints(&value, report));
-    let load_balancing =
-        fields
-            .get("load_balancing")
-            .map_or(Some(LoadBalancing::default()), |value| {
-                let fields = value.fields(&LOAD_BALANCING, report)?;
-                let policy = fields
-                    .require("policy", report)
-                    .and_then(|value| value.choice(POLICIES, report));
-                policy.map(|policy| LoadBalancing { policy })
-            });
-    let connect_timeout = fields
-        .get("connect_timeout")
-        .map_or(Some(CONNECT_TIMEOUT), |value| value.timeout(report));
-    let limits = fields
-        .get("limits")
-        .map_or(Some(Limits::default()), |value| limits(&value, report));
+    let name = fields.required("name", report, |value, report| {
+        value.parsed(report, ClusterName::parse)
+    });
+    let protocol = fields.required("protocol", report, |value, report| {
+        value.choice(PROTOCOLS, report)
+    });
+    let endpoints = fields.required("endpoints", report, endpoint::endpoints);
+    let load_balancing = fields.or(
+        "load_balancing",
+        LoadBalancing::default(),
+        report,
+        load_balancing,
+    );
+    let connect_timeout = fields.or("connect_timeout", CONNECT_TIMEOUT, report, Value::timeout);
+    let limits = fields.or("limits", Limits::default(), report, limits);
     let panic_threshold = fields.or(
         "panic_threshold",
         Cluster::DEFAULT_PANIC_THRESHOLD,
@@ -95,7 +85,7 @@ fn cluster(value: &Value<'_>, report: &mut Report) -> Option<Declared> {
     );
     let breaker = fields.read("breaker", report, resilience::breaker);
     let outlier_detection = fields.read("outlier_detection", report, resilience::outlier_detection);
-    let requests = limits.unwrap_or_default().requests;
+    let requests = limits.requests;
     let adaptive_concurrency = fields
         .read("adaptive_concurrency", report, |value, report| {
             resilience::adaptive_concurrency(value, requests, report)
@@ -108,9 +98,9 @@ fn cluster(value: &Value<'_>, report: &mut Report) -> Option<Declared> {
             name: name.clone(),
             protocol: protocol?,
             endpoints: endpoints?,
-            load_balancing: load_balancing?,
-            connect_timeout: connect_timeout?,
-            limits: limits?,
+            load_balancing,
+            connect_timeout,
+            limits,
             panic_threshold,
             retry_budget,
             breaker,
@@ -124,6 +114,14 @@ fn cluster(value: &Value<'_>, report: &mut Report) -> Option<Declared> {
         protocol,
         cluster,
     })
+}
+
+fn load_balancing(value: &Value<'_>, report: &mut Report) -> Option<LoadBalancing> {
+    let fields = value.fields(&LOAD_BALANCING, report)?;
+    let policy = fields.required("policy", report, |value, report| {
+        value.choice(POLICIES, report)
+    });
+    policy.map(|policy| LoadBalancing { policy })
 }
 
 fn limits(value: &Value<'_>, report: &mut Report) -> Option<Limits> {
