@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::nanos;
 use crate::histogram::{Histogram, Totals};
-use crate::ring::{Ring, nanos};
+use crate::ring::Ring;
 
 /// Into how many slices a window is cut.
 const SLICES: usize = 5;
@@ -34,7 +35,7 @@ pub struct LiveQuantile {
     ratio: f64,
     /// Nanoseconds, or `UNKNOWN`.
     value: AtomicU64,
-    /// Nanoseconds since the ring was made.
+    /// Nanoseconds of the ring's clock.
     refresh_at: AtomicU64,
 }
 
@@ -103,9 +104,9 @@ impl LiveQuantile {
     /// The quantile as it was at most a tenth of a second ago; nothing from too few samples.
     #[must_use]
     pub fn get(&self, now: Instant) -> Option<Duration> {
-        let age = self.latencies.ring.age(now);
+        let at = self.latencies.ring.nanos(now);
         let due = self.refresh_at.load(Relaxed);
-        if age >= due && self.claims(due, age) {
+        if at >= due && self.claims(due, at) {
             let fresh = self
                 .latencies
                 .quantile(self.ratio, now)
@@ -119,8 +120,8 @@ impl LiveQuantile {
     }
 
     /// Whether this caller works it out, and nobody else meanwhile.
-    fn claims(&self, due: u64, age: u64) -> bool {
-        let next = age + nanos(REFRESH);
+    fn claims(&self, due: u64, at: u64) -> bool {
+        let next = at + nanos(REFRESH);
         self.refresh_at
             .compare_exchange(due, next, AcqRel, Relaxed)
             .is_ok()

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::{Clock, nanos};
+
 /// What a slice holds.
 pub(crate) trait Empty: Default {
     /// Back to nothing.
@@ -18,7 +20,7 @@ pub(crate) trait Empty: Default {
 /// window and the whole of it.
 #[derive(Debug)]
 pub(crate) struct Ring<T> {
-    epoch: Instant,
+    clock: Clock,
     /// Nanoseconds.
     width: u64,
     slices: Box<[Slice<T>]>,
@@ -36,7 +38,7 @@ impl<T: Empty> Ring<T> {
     pub(crate) fn new(window: Duration, slices: usize) -> Self {
         let slices = slices.max(1);
         Self {
-            epoch: Instant::now(),
+            clock: Clock::start(),
             width: (nanos(window) / slices as u64).max(1),
             slices: (0..slices).map(|_| Slice::default()).collect(),
         }
@@ -67,19 +69,14 @@ impl<T: Empty> Ring<T> {
             .map(|slice| &slice.value)
     }
 
-    /// Nanoseconds since the ring was made.
-    pub(crate) fn age(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.epoch))
+    /// `now` in nanoseconds of the ring's clock.
+    pub(crate) fn nanos(&self, now: Instant) -> u64 {
+        self.clock.nanos(now)
     }
 
     fn turn(&self, now: Instant) -> u64 {
-        self.age(now) / self.width + 1
+        self.nanos(now) / self.width + 1
     }
-}
-
-/// Whole nanoseconds, for centuries enough.
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -107,7 +104,7 @@ mod tests {
             let _inside = runtime.enter();
             let window = Duration::from_secs(1);
             let ring: Ring<AtomicU64> = Ring::new(window, 5);
-            let mut now = ring.epoch;
+            let mut now = Instant::now();
             let mut events = Vec::new();
             for step in steps {
                 now += Duration::from_millis(step);
