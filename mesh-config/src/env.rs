@@ -25,7 +25,8 @@ impl Environment<'_> {
             }
             expanded.push_str(before);
             let (reference, after) = after.split_once('}').ok_or_else(|| {
-                format!("`${{{after}` does not end: close it with `}}`, or write `$${{` for `${{`")
+                let name = name_in(after);
+                format!("`${{{name}` does not end: close it with `}}`, or write `$${{` for `${{`")
             })?;
             expanded.push_str(&self.value(reference)?);
             rest = after;
@@ -41,8 +42,9 @@ impl Environment<'_> {
         };
         let word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if !word || name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+            let name = name_in(reference);
             return Err(format!(
-                "`${{{reference}}}` is not a variable: write ${{NAME}} or ${{NAME:-default}}, or `$${{` for `${{`"
+                "`${{{name}}}` is not a variable: write ${{NAME}} or ${{NAME:-default}}, or `$${{` for `${{`"
             ));
         }
         match (self.0(name), default) {
@@ -53,6 +55,16 @@ impl Environment<'_> {
                 "the environment has no `{name}`: set it, or give a default with `${{{name}:-...}}`"
             )),
         }
+    }
+}
+
+/// As much of a reference as may be shown: what follows the name may be the default of a secret.
+fn name_in(reference: &str) -> String {
+    let word = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+    let name: String = reference.chars().take_while(word).collect();
+    match name.len() < reference.len() {
+        true => format!("{name}…"),
+        false => name,
     }
 }
 
@@ -102,6 +114,8 @@ mod tests {
     #[test]
     fn what_cannot_be_replaced_is_a_problem() {
         for (text, part) in [
+            ("${HOST:s3cret", "`${HOST…` does not end"),
+            ("${HOST:?s3cret}", "`${HOST…}` is not a variable"),
             ("${NONE}", "the environment has no `NONE`"),
             ("${HOST", "does not end"),
             ("${}", "is not a variable"),

@@ -30,7 +30,8 @@ const PIECES: &[&str] = &[
     "descriptors", "file", "builtin", "weight", ": ", ":\n  ", "\n", "\n- ", "\n  - ", "    ", "{", "}", "[",
     "]", ", ", "\"", "'", "|\n", ">\n", "&a ", "*a", "<<: ", "!!str ", "!x ", "---\n", "...\n", "%YAML 1.2\n",
     "? ", "# ", "\t", "\r\n", "${A}", "${AB}", "${", "$$", "5s", "0", "-1", "1e9", "4MiB", "127.0.0.1:80", "/a",
-    "(", "\u{feff}", "\u{85}", "\u{0}", "é", "~", "true",
+    "(", "retry", "on", "weighted", "cluster", "canary", "hash_on", "rate_limit", "store", "redis://", "@", "breaker",
+    "fault", "abort", "mirror", "fallback", "set", "p95", "p", "5%", "100%", "%", "\"503\"", "\u{feff}", "\u{85}", "\u{0}", "é", "~", "true",
 ];
 
 fn piece() -> impl Strategy<Value = String> {

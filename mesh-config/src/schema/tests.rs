@@ -6,7 +6,11 @@ use std::fmt::Display;
 use std::path::Path;
 
 use super::*;
-use crate::model::{Admin, EdgeLimits, Limits, Route, Transcode};
+use crate::model::{
+    AdaptiveConcurrency, Admin, Breaker, Canary, Cluster, EdgeLimits, Hedge, Limits,
+    OutlierDetection, Priority, RateStore, Redirect, Retry, RetryBackoff, RetryBudget, Route,
+    Share, Transcode, WhenAway,
+};
 use crate::{parse_with, problems_text};
 
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
@@ -101,14 +105,98 @@ fn the_reference_has_the_defaults_of_clusters_and_routes() {
             ("connections", &limits.connections),
             ("pending", &limits.pending),
             ("requests", &limits.requests),
+            ("retries", &limits.retries),
         ],
     );
     assert_defaults(
         &CLUSTER,
-        &[("connect_timeout", &crate::section::cluster::CONNECT_TIMEOUT)],
+        &[
+            ("connect_timeout", &crate::section::cluster::CONNECT_TIMEOUT),
+            ("panic_threshold", &Cluster::DEFAULT_PANIC_THRESHOLD),
+        ],
     );
-    assert_defaults(&ROUTE, &[("timeout", &Route::DEFAULT_TIMEOUT)]);
+    assert_defaults(
+        &ROUTE,
+        &[
+            ("timeout", &Route::DEFAULT_TIMEOUT),
+            ("priority", &Priority::default().as_str()),
+        ],
+    );
     assert_defaults(&TRANSCODE, &[("max_body", &Transcode::DEFAULT_MAX_BODY)]);
+}
+
+#[test]
+fn the_reference_has_the_defaults_of_what_guards_a_cluster() {
+    let budget = RetryBudget::default();
+    assert_defaults(
+        &RETRY_BUDGET,
+        &[
+            ("ratio", &budget.ratio),
+            ("min_per_second", &budget.min_per_second),
+        ],
+    );
+    let breaker = Breaker::default();
+    assert_defaults(
+        &BREAKER,
+        &[
+            ("window", &breaker.window),
+            ("min_requests", &breaker.min_requests),
+            ("failure_ratio", &breaker.failure_ratio),
+            ("slow_call", &breaker.slow_call),
+            ("slow_ratio", &breaker.slow_ratio),
+            ("hold", &breaker.hold),
+            ("max_hold", &breaker.max_hold),
+            ("probes", &breaker.probes),
+        ],
+    );
+    let outliers = OutlierDetection::default();
+    assert_defaults(
+        &OUTLIER_DETECTION,
+        &[
+            ("consecutive_failures", &outliers.consecutive_failures),
+            ("success_rate", &outliers.success_rate),
+            ("latency", &outliers.latency),
+            ("interval", &outliers.interval),
+            ("base_ejection", &outliers.base_ejection),
+            ("max_ejection", &outliers.max_ejection),
+            ("max_ejected", &outliers.max_ejected),
+        ],
+    );
+    assert_defaults(
+        &ADAPTIVE_CONCURRENCY,
+        &[("min", &AdaptiveConcurrency::DEFAULT_MIN)],
+    );
+}
+
+#[test]
+fn the_reference_has_the_defaults_of_what_a_route_does() {
+    let retry = Retry::default();
+    let RetryBackoff { base, max } = retry.backoff;
+    assert_defaults(
+        &RETRY,
+        &[
+            ("attempts", &retry.attempts),
+            ("on", &retry.on),
+            ("per_try_timeout", &retry.per_try_timeout),
+            ("backoff", &format!("{{ base: {base}, max: {max} }}")),
+            ("unsafe", &retry.unsafe_methods),
+        ],
+    );
+    assert_defaults(&BACKOFF, &[("base", &base), ("max", &max)]);
+    let hedge = Hedge::default();
+    assert_defaults(&HEDGE, &[("after", &hedge.after), ("max", &hedge.max)]);
+    assert_defaults(
+        &RATE_LIMIT,
+        &[
+            ("store", &RateStore::Local),
+            ("when_away", &WhenAway::default().as_str()),
+        ],
+    );
+    assert_defaults(&CANARY, &[("min_requests", &Canary::DEFAULT_MIN_REQUESTS)]);
+    assert_defaults(&REDIRECT, &[("status", &Redirect::DEFAULT_STATUS)]);
+    for section in [&MIRROR, &DELAY, &ABORT] {
+        assert_defaults(section, &[("share", &Share::ALL)]);
+    }
 }
 
 /// A text in which nothing is right but the way to a section, and what is said about a key there.
