@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use highpress_proxy::edge::{
-    Answer, Edge, EdgeLimits, Head, Lane, ListenerOptions, Protocols, Refusal, Service,
+    Alarm, Answer, Edge, EdgeLimits, Head, Lane, ListenerOptions, Protocols, Refusal, Service,
 };
 use http::HeaderValue;
 use pingora_core::apps::{HttpServerApp, ReusedHttpStream, ServerApp};
@@ -80,6 +80,7 @@ impl Service for Fixed {
         _worker: usize,
         _call: (),
         _session: ServerSession,
+        _alarm: Alarm,
         _drain: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         None

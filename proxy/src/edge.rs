@@ -7,6 +7,7 @@
 //!
 //! Paths are passed on as they were sent: dot segments and percent-encoding are the router's.
 
+mod alarm;
 mod answer;
 mod begin;
 mod chunked;
@@ -31,6 +32,7 @@ use pingora_core::apps::ReusedHttpStream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 
+pub use alarm::Alarm;
 pub use answer::{Answer, Headers};
 pub use head::{Head, HeadHeaders};
 pub use limits::EdgeLimits;
@@ -56,12 +58,14 @@ pub trait Service: Send + Sync + 'static {
 
     /// Serves a request on pingora's pipeline; `Some` when the connection can take another one.
     /// `HttpProxy::process_new_http` is made for this. A reload between `route` and the proxy's own
-    /// callbacks cannot matter if `call` is given on as the session's user context.
+    /// callbacks cannot matter if `call` is given on as the session's user context. The session's reads
+    /// fail once `alarm` has struck.
     fn pass_through(
         &self,
         worker: usize,
         call: Self::Call,
         session: ServerSession,
+        alarm: Alarm,
         drain: &ShutdownWatch,
     ) -> impl Future<Output = Option<ReusedHttpStream>> + Send;
 

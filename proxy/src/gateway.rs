@@ -3,23 +3,28 @@
 //! Every callback names the function that does the work. Refused here: logic.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pingora_core::apps::{HttpServerApp, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
-use crate::edge::{self, Answer, Head, Lane, Refusal};
+use crate::edge::{self, Alarm, Answer, Head, Lane, Refusal};
 use crate::metrics::{Metrics, RouteLabels, RouteStats};
 use crate::passthrough::{self, Pass};
 use crate::route_table::{Found, Target};
 use crate::unary::{self, Call};
 use crate::worker_table::Published;
 use crate::{error::GatewayError, refusals};
+
+/// Idle connections to backends that speak HTTP that are kept, of all clusters together.
+const IDLE_CONNECTIONS: usize = 4096;
 
 /// What the edge talks to: one value for all workers.
 pub(crate) struct Gateway {
@@ -40,7 +45,7 @@ impl Gateway {
             endpoint: "unmatched".into(),
             grpc: None,
         };
-        let mut proxy = HttpProxy::new(PassThrough, Arc::new(ServerConf::default()));
+        let mut proxy = HttpProxy::new(PassThrough, Arc::new(upstream_side()));
         proxy.handle_init_modules();
         Self {
             published,
@@ -95,9 +100,11 @@ impl edge::Service for Gateway {
         worker: usize,
         call: Call,
         session: ServerSession,
+        alarm: Alarm,
         drain: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        passthrough::scope(worker, call, self.proxy.process_new_http(session, drain)).await
+        let pipeline = self.proxy.process_new_http(session, drain);
+        passthrough::scope(worker, call, alarm, pipeline).await
     }
 
     fn refuse(&self, worker: usize, head: Option<&Head>, refusal: Refusal) -> Answer {
@@ -106,6 +113,15 @@ impl edge::Service for Gateway {
             Some(head) => self.refused(worker, head, &error, None),
             None => refusals::headless(&error),
         }
+    }
+}
+
+/// Pingora's settings. How often a request is tried is decided in `passthrough`.
+fn upstream_side() -> ServerConf {
+    ServerConf {
+        max_retries: usize::MAX,
+        upstream_keepalive_pool_size: IDLE_CONNECTIONS,
+        ..ServerConf::default()
     }
 }
 
@@ -131,12 +147,20 @@ impl ProxyHttp for PassThrough {
         Pass::current()
     }
 
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        pass: &mut Pass,
+    ) -> pingora_core::Result<bool> {
+        pass.enter(session).await
+    }
+
     async fn upstream_peer(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         pass: &mut Pass,
     ) -> pingora_core::Result<Box<HttpPeer>> {
-        pass.peer()
+        pass.peer(session).await
     }
 
     async fn upstream_request_filter(
@@ -148,14 +172,36 @@ impl ProxyHttp for PassThrough {
         pass.forward(session, request)
     }
 
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        pass: &mut Pass,
+    ) -> pingora_core::Result<()> {
+        pass.uploading(session);
+        Ok(())
+    }
+
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         pass: &mut Pass,
     ) -> pingora_core::Result<()> {
-        pass.responded(response);
+        pass.responded(session, response);
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        pass: &mut Pass,
+    ) -> pingora_core::Result<Option<Duration>> {
+        pass.answering();
+        Ok(None)
     }
 
     fn fail_to_connect(
@@ -190,6 +236,16 @@ impl ProxyHttp for PassThrough {
 
     fn suppress_error_log(&self, _: &Session, _: &Pass, _: &pingora_core::Error) -> bool {
         true // `Pass::failed` has logged it, with the route's name
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Pass,
+        _: &pingora_core::Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true // tries are counted, not logged
     }
 
     async fn logging(

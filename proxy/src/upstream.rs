@@ -40,6 +40,7 @@ use tokio::runtime::Handle;
 
 pub use attempt::Attempt;
 pub use cluster::{Call, Cluster};
+pub(crate) use cluster::{HTTP2_STREAMS, Reservation};
 pub use counters::Outcome;
 pub use endpoint::Endpoint;
 pub use error::{CallError, code};

@@ -16,6 +16,7 @@ pub mod contract;
 pub mod echo;
 pub mod h2c;
 pub mod http1;
+pub mod http_backend;
 pub mod json;
 pub mod mesh;
 pub mod metrics;
@@ -25,6 +26,7 @@ pub mod raw_backend;
 pub mod redis;
 pub mod wait;
 
+pub use http_backend::HttpBackend;
 pub use http1::{Http1, Response};
 pub use metrics::Metrics;
 pub use program::{Program, Running};

@@ -8,6 +8,7 @@
 mod body;
 mod output;
 mod pass_through;
+mod watched;
 
 use std::future::{Future, poll_fn};
 use std::io;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use pingora_core::protocols::Stream;
+use pingora_core::protocols::l4::stream::Stream as TcpLayer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 pub(super) enum Socket {
     Tcp(TcpStream),
     /// Came back from a pass-through; pingora does not give the socket itself back.
-    Returned(Stream),
+    Returned(Box<TcpLayer>),
     /// With pingora just now; reads and writes fail.
     Lent,
 }
@@ -52,7 +52,7 @@ macro_rules! delegate {
                 $call
             }
             Socket::Returned(stream) => {
-                let $socket = Pin::new(stream);
+                let $socket = Pin::new(&mut **stream);
                 $call
             }
             Socket::Lent => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),

@@ -15,6 +15,8 @@ pub struct Attempt {
     worker: usize,
     started: Instant,
     deadline: Option<Instant>,
+    /// When its answer began, if that is known apart from its end.
+    answered: Option<Instant>,
     ended: bool,
 }
 
@@ -33,6 +35,7 @@ impl Attempt {
             worker,
             started,
             deadline,
+            answered: None,
             ended: false,
         }
     }
@@ -48,9 +51,26 @@ impl Attempt {
         (&self.endpoint, &mut self.started)
     }
 
+    /// Its answer has begun: how long the rest takes says nothing about the endpoint.
+    pub fn answering(&mut self) {
+        self.answered = Some(Instant::now());
+    }
+
+    /// Records what came of it, while it stays in flight. Once is enough.
+    pub fn settle(&mut self, outcome: Outcome) {
+        if !self.ended {
+            self.record(outcome);
+        }
+    }
+
     /// Records what came of it.
     pub fn finish(mut self, outcome: Outcome) {
-        self.record(outcome);
+        self.settle(outcome);
+    }
+
+    /// It has not even begun: nothing is recorded.
+    pub fn withdraw(mut self) {
+        self.ended = true;
     }
 
     /// No connection could be made to the endpoint: it is unusable until a probe succeeds.
@@ -62,7 +82,8 @@ impl Attempt {
     fn record(&mut self, outcome: Outcome) {
         self.ended = true;
         let now = Instant::now();
-        let latency = now.saturating_duration_since(self.started);
+        let end = self.answered.unwrap_or(now);
+        let latency = end.saturating_duration_since(self.started);
         let load = &self.endpoint.load;
         match outcome {
             Outcome::Ok | Outcome::CallerError => load.answered(now, latency),
@@ -83,7 +104,9 @@ impl Drop for Attempt {
             let late = self
                 .deadline
                 .is_some_and(|deadline| Instant::now() >= deadline);
-            self.record(if late {
+            self.record(if self.answered.is_some() {
+                Outcome::Ok
+            } else if late {
                 Outcome::Timeout
             } else {
                 Outcome::Cancelled

@@ -27,6 +27,9 @@ use super::reply::Reply;
 use super::resolve;
 use super::selection::{NoPick, Selection, Tried, Turns};
 
+/// Requests that share a connection to a backend that speaks HTTP/2, unless it allows fewer.
+pub(crate) const HTTP2_STREAMS: usize = 100;
+
 /// Backends that do the same, under one name.
 #[derive(Debug)]
 pub struct Cluster {
@@ -86,7 +89,7 @@ impl Cluster {
             members: Mutex::default(),
             selection: ArcSwap::from_pointee(selection),
             turns: Turns::default(),
-            limiter: Arc::new(Limiter::new(bounds(&config.limits))),
+            limiter: Arc::new(Limiter::new(bounds(config))),
             connections: Arc::default(),
             counters: Arc::new(Counters::new(workers)),
             retries: Retries::default(),
@@ -255,7 +258,7 @@ impl Cluster {
     pub(crate) fn apply(self: &Arc<Self>, config: &Arc<config::Cluster>, runtime: &Handle) {
         let Endpoints::Static(wanted) = &config.endpoints;
         self.config.store(Arc::clone(config));
-        self.limiter.set(bounds(&config.limits));
+        self.limiter.set(bounds(config));
         let mut members = self.members.lock();
         let mut before = std::mem::take(&mut *members);
         for target in wanted {
@@ -314,9 +317,18 @@ impl Cluster {
     }
 }
 
-fn bounds(limits: &config::Limits) -> Bounds {
+/// What the limits mean for requests. Those that are passed through wait for a connection as they wait for a
+/// slot: no more are let in than the connections that are allowed can carry.
+fn bounds(config: &config::Cluster) -> Bounds {
+    let limits = &config.limits;
+    let connections = limits.connections.get();
+    let carried = match config.protocol {
+        config::Protocol::Http1 => connections,
+        config::Protocol::Http2 => connections.saturating_mul(HTTP2_STREAMS),
+        config::Protocol::Grpc => usize::MAX,
+    };
     Bounds {
-        requests: limits.requests.get(),
+        requests: limits.requests.get().min(carried),
         pending: limits.pending,
     }
 }

@@ -8,13 +8,14 @@ use std::os::fd::AsRawFd;
 
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::stream::Stream as TcpLayer;
-use pingora_core::protocols::{GetSocketDigest, SocketDigest, Stream};
+use pingora_core::protocols::{GetSocketDigest, SocketDigest};
 
+use super::watched::Watched;
 use super::{End, HeadKnown, Session};
-use crate::edge::Service;
 use crate::edge::parse::{Body, Framing};
 use crate::edge::refusal::Refusal;
 use crate::edge::socket::Socket;
+use crate::edge::{Alarm, Service};
 
 impl<S: Service> Session<S> {
     /// Serves this request through pingora; `Ok` when the connection came back.
@@ -26,7 +27,8 @@ impl<S: Service> Session<S> {
         self.flush().await?;
         let request = self.take_request(framing);
         let socket = std::mem::replace(&mut self.socket, Socket::Lent);
-        let Some(stream) = rewound(socket, &request, self.head.peer) else {
+        let alarm = Alarm::default();
+        let Some(layer) = rewound(socket, &request, self.head.peer) else {
             return Err(End::Refuse(
                 Refusal::BadRequest("the connection cannot be passed on"),
                 HeadKnown::Yes,
@@ -34,17 +36,22 @@ impl<S: Service> Session<S> {
         };
         drop(request);
         let worker = self.worker.clone();
-        let mut session = ServerSession::new_http1(stream);
+        let lent = Watched {
+            layer,
+            alarm: alarm.clone(),
+        };
+        let mut session = ServerSession::new_http1(Box::new(lent));
         let keep = framing.keep_alive && !worker.connections.is_draining();
         session.set_keepalive(keep.then_some(worker.limits.idle_timeout.as_secs().max(1)));
         session.set_read_timeout(Some(worker.limits.body_timeout));
         session.set_write_timeout(Some(worker.limits.write_timeout));
         let returned = worker
             .service
-            .pass_through(worker.index, call, session, &worker.drain)
+            .pass_through(worker.index, call, session, alarm, &worker.drain)
             .await;
         let (stream, _settings) = returned.ok_or(End::Close)?.consume();
-        self.socket = Socket::Returned(stream);
+        let lent = stream.into_any().downcast::<Watched>();
+        self.socket = Socket::Returned(lent.map_err(|_| End::Close)?.layer);
         match framing.keep_alive && !worker.connections.is_draining() {
             true => Ok(()),
             false => Err(End::Close),
@@ -84,8 +91,8 @@ fn without(bytes: &[u8], lines: &[std::ops::Range<usize>]) -> Vec<u8> {
     kept
 }
 
-/// Wraps the socket as pingora wants it, with `request` to be read first.
-fn rewound(socket: Socket, request: &[u8], peer: SocketAddr) -> Option<Stream> {
+/// The socket as pingora wants it, with `request` to be read first.
+fn rewound(socket: Socket, request: &[u8], peer: SocketAddr) -> Option<Box<TcpLayer>> {
     let mut layer = match socket {
         Socket::Tcp(tcp) => {
             let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
@@ -94,7 +101,7 @@ fn rewound(socket: Socket, request: &[u8], peer: SocketAddr) -> Option<Stream> {
             layer.set_socket_digest(digest);
             Box::new(layer)
         }
-        Socket::Returned(stream) => stream.into_any().downcast::<TcpLayer>().ok()?,
+        Socket::Returned(layer) => layer,
         Socket::Lent => return None,
     };
     layer.rewind(request);

@@ -5,7 +5,9 @@
 //! session (Host from `:authority`, one Cookie field for HTTP/1.1) is done when the header is built.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,6 +33,8 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::timeout;
 use tokio_stream::Stream;
 
+use crate::edge::Alarm;
+
 /// Of a request body, what is kept so that another endpoint can be tried.
 const RETRIED_BODY: usize = 64 * 1024;
 
@@ -49,6 +53,8 @@ pub(super) struct StreamSession {
     body_sent: usize,
     retry_buffer: Option<FixedBuffer>,
     digest: Arc<Digest>,
+    /// Reads fail once it has struck.
+    alarm: Alarm,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     drain_timeout: Option<Duration>,
@@ -61,6 +67,7 @@ impl StreamSession {
         respond: SendResponse<Bytes>,
         authority: &str,
         digest: Arc<Digest>,
+        alarm: Alarm,
     ) -> Self {
         let (mut parts, body) = request.into_parts();
         parts.version = Version::HTTP_2;
@@ -79,6 +86,7 @@ impl StreamSession {
             body_sent: 0,
             retry_buffer: None,
             digest,
+            alarm,
             read_timeout: None,
             write_timeout: None,
             drain_timeout: None,
@@ -146,7 +154,9 @@ impl StreamSession {
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>> {
-        let data = self.body.data().await.transpose();
+        let data = unless_struck(&self.alarm, self.body.data())
+            .await?
+            .transpose();
         let data = data.or_err(ReadError, "cannot read the stream's body")?;
         if let Some(data) = &data {
             self.body_read += data.len();
@@ -165,7 +175,8 @@ impl StreamSession {
             Some(writer) => writer.poll_reset(context),
             None => self.respond.poll_reset(context),
         });
-        let reason = reason.await.or_err(H2Error, "the connection ended")?;
+        let reason = unless_struck(&self.alarm, reason).await?;
+        let reason = reason.or_err(H2Error, "the connection ended")?;
         Error::e_explain(H2Error, format!("the client reset the stream: {reason}"))
     }
 }
@@ -184,6 +195,19 @@ fn join_cookies(headers: &mut HeaderMap) {
     if let Ok(joined) = HeaderValue::from_bytes(&joined) {
         headers.insert(COOKIE, joined);
     }
+}
+
+/// What `read` gives, or an error once the alarm has struck.
+async fn unless_struck<T>(alarm: &Alarm, read: impl Future<Output = T>) -> Result<T> {
+    let mut read = pin!(read);
+    poll_fn(|context| match read.as_mut().poll(context) {
+        Poll::Ready(read) => Poll::Ready(Ok(read)),
+        Poll::Pending if alarm.has_struck() => {
+            Poll::Ready(Error::e_explain(ReadTimedout, "no answer in time"))
+        }
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 async fn within<T>(limit: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {

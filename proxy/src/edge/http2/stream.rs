@@ -23,7 +23,7 @@ use super::{Active, Shared};
 use crate::edge::answer::with_date;
 use crate::edge::head::Head;
 use crate::edge::refusal::Refusal;
-use crate::edge::{Answer, Lane, Service};
+use crate::edge::{Alarm, Answer, Lane, Service};
 
 /// Answers up to this size are given to the library whole, whatever the window.
 const QUEUED: usize = 16 * 1024;
@@ -136,14 +136,15 @@ async fn pass_through<S: Service>(
     respond: SendResponse<Bytes>,
 ) {
     let worker = &shared.worker;
-    let session = StreamSession::new(request, respond, head.authority(), shared.digest.clone());
+    let (alarm, digest) = (Alarm::default(), shared.digest.clone());
+    let session = StreamSession::new(request, respond, head.authority(), digest, alarm.clone());
     worker.give_head(head);
     let mut session = ServerSession::new_custom(Box::new(session));
     session.set_read_timeout(Some(worker.limits.body_timeout));
     session.set_write_timeout(Some(worker.limits.write_timeout));
     worker
         .service
-        .pass_through(worker.index, call, session, &worker.drain)
+        .pass_through(worker.index, call, session, alarm, &worker.drain)
         .await;
 }
 

@@ -20,7 +20,8 @@ use pingora_proxy::{HttpProxy, ProxyHttp, Session};
 use tokio::sync::watch;
 
 use crate::edge::{
-    Answer, Edge, EdgeLimits, Head, Lane, ListenerOptions, Protocols, Refusal, Running, Service,
+    Alarm, Answer, Edge, EdgeLimits, Head, Lane, ListenerOptions, Protocols, Refusal, Running,
+    Service,
 };
 
 /// No test waits longer for anything.
@@ -124,6 +125,7 @@ impl Service for TestService {
         _worker: usize,
         _call: String,
         session: ServerSession,
+        _alarm: Alarm,
         drain: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         self.proxy.as_ref()?.process_new_http(session, drain).await
