@@ -61,7 +61,7 @@ fn the_example_loads() {
         ValueMatch::Exact("2".to_owned())
     );
     assert_eq!(beta.matches.headers[2].value, ValueMatch::Absent);
-    assert_eq!(snapshot.positions.line("routes[2].match.query.mode"), 73);
+    assert_eq!(snapshot.positions.line("routes[2].match.query.mode"), 123);
 }
 
 #[test]
@@ -102,6 +102,50 @@ fn the_smallest_file_of_the_reference_is_enough() {
     let status = Status::fixed(&snapshot).load();
     assert_eq!(status.json()["version"], snapshot.version.as_str());
     assert_eq!(status.json()["rejected"], serde_json::Value::Null);
+}
+
+/// Each further example is a route, or keys of one.
+#[test]
+fn every_example_of_the_reference_is_right() {
+    let reference = include_str!("../../docs/configuration.md");
+    let mut examples = 0;
+    for example in reference.split("```yaml\n").skip(2) {
+        let (example, _) = example.split_once("```").expect("its end");
+        let mut route = example.to_owned();
+        if !route.starts_with("- name: ") {
+            let keys: String = example.lines().map(|line| format!("  {line}\n")).collect();
+            route = format!("- name: example\n{keys}");
+        }
+        for (missing, key) in [
+            (
+                ["\n  to:", "\n  weighted:", "\n  redirect:"].as_slice(),
+                "  to: monolith\n",
+            ),
+            (&["\n  match:"], "  match: { path_prefix: / }\n"),
+        ] {
+            if !missing.iter().any(|missing| route.contains(missing)) {
+                route.push_str(key);
+            }
+        }
+        let text = format!(
+            "clusters:
+- {{ name: counter, protocol: grpc, endpoints: {{ static: [\"a:1\"] }} }}
+- {{ name: counter-canary, protocol: grpc, endpoints: {{ static: [\"a:2\"] }} }}
+- {{ name: monolith, protocol: http1, endpoints: {{ static: [\"a:3\"] }} }}
+routes:\n{route}"
+        );
+        // Of gRPC clusters only transcoded routes are.
+        let text = match text.contains("weighted:") {
+            true => format!("{text}  transcode: {{ services: [counter.CounterService] }}\n"),
+            false => text,
+        };
+        let environment = |name: &str| Some(name.to_lowercase());
+        if let Err(problems) = parse_with(&text, Path::new("."), "mesh.yaml", &environment) {
+            panic!("{problems} in\n{text}");
+        }
+        examples += 1;
+    }
+    assert!(examples > 4, "the examples are gone");
 }
 
 #[test]

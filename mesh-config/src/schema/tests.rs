@@ -61,6 +61,21 @@ fn the_reference_has_every_key_and_no_other() {
     }
 }
 
+/// As it is or as a comment.
+#[test]
+fn the_example_shows_every_key_of_clusters_and_routes() {
+    let example = include_str!("../../examples/mesh.yaml");
+    for section in [&CLUSTER, &CLUSTER_LIMITS, &ROUTE, &RETRY, &OVERLOAD] {
+        for key in section.names() {
+            let shown = example.match_indices(&format!("{key}:")).any(|(at, _)| {
+                let before = example[..at].chars().next_back();
+                before.is_none_or(|before| !before.is_ascii_alphanumeric() && before != '_')
+            });
+            assert!(shown, "{}.{key} is not in the example", section.path);
+        }
+    }
+}
+
 fn assert_defaults(section: &Section, defaults: &[(&str, &dyn Display)]) {
     let rows = rows(section);
     for (key, default) in defaults {

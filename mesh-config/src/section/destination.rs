@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::{field, matching};
 use crate::model::{
     Canary, ClusterName, ConditionField, Destination, Destinations, FieldCondition, HashOn, Mirror,
-    Share,
+    Share, ValueMatch,
 };
 use crate::reader::{Fields, Value};
 use crate::report::Report;
@@ -152,7 +152,13 @@ fn conditions(
     report: &mut Report,
 ) -> Vec<FieldCondition> {
     let conditions = fields.read(key, report, |value, report| {
-        matching::conditions(value, name, report)
+        let conditions = matching::conditions(value, name, report)?;
+        if conditions.iter().any(|one| one.value == ValueMatch::Absent) {
+            let why =
+                "a canary is asked for by something that is there: leave out `present: false`";
+            value.problem(report, why);
+        }
+        Some(conditions)
     });
     let condition = |field: crate::model::FieldMatch| FieldCondition {
         field: kind(field.name),
