@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use super::*;
 
+mod schedules;
+
 const FAST: Duration = Duration::from_millis(5);
 const SECOND: Duration = Duration::from_secs(1);
 
