@@ -44,6 +44,8 @@ pub struct Binding {
     pub server_streaming: bool,
     /// What the author says of calling it twice.
     pub idempotency: Idempotency,
+    /// The metadata key by which the service knows a repeated call, and answers it with the first answer.
+    pub dedupe: Option<String>,
     /// `*` also matches an empty segment of the path.
     pub empty_segments: bool,
     /// How failures of its calls look.

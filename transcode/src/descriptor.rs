@@ -239,6 +239,9 @@ pub struct MethodOptions {
     /// 0 unknown, 1 no side effects, 2 idempotent.
     #[prost(int32, tag = "34")]
     pub idempotency_level: i32,
+    /// `highpress.dedupe`, if the file knows that option.
+    #[prost(string, optional, tag = "50842")]
+    pub dedupe: Option<String>,
     /// `google.api.http`.
     #[prost(message, optional, tag = "72295728")]
     pub http: Option<HttpRule>,

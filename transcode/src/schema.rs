@@ -218,6 +218,8 @@ pub struct Method {
     pub http_rule: Option<HttpRule>,
     /// What the author says of sending it twice.
     pub idempotency: Idempotency,
+    /// The metadata key by which the service knows a repeated call: its `highpress.dedupe` option.
+    pub dedupe: Option<String>,
     /// The comment in its source, if the descriptors carry it.
     pub comment: String,
 }

@@ -194,6 +194,7 @@ impl Compiler<'_> {
             client_streaming: method.client_streaming,
             server_streaming: method.server_streaming,
             idempotency: method.idempotency,
+            dedupe: method.dedupe.clone(),
             empty_segments: self.profile.empty_segments,
             errors: Arc::new(errors),
             content_type: self.profile.content_type.as_str().into(),

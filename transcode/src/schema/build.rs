@@ -9,7 +9,7 @@ use super::{Cardinality, Enum, EnumId, EnumValue, Field, Idempotency, Kind, Mess
 use super::{Method, Schema, SchemaError, Service};
 use crate::descriptor::{
     DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
-    OneofDescriptorProto, ServiceDescriptorProto,
+    MethodDescriptorProto, OneofDescriptorProto, ServiceDescriptorProto,
 };
 
 const MAX_FIELD_NUMBER: i32 = (1 << 29) - 1;
@@ -380,6 +380,7 @@ impl Builder {
                     2 => Idempotency::Idempotent,
                     _ => Idempotency::Unknown,
                 },
+                dedupe: dedupe(method, file),
                 comment: place.comment_of(2, index),
             });
         }
@@ -424,6 +425,17 @@ fn checked_oneof<'d>(
     oneof
         .map(Some)
         .ok_or_else(|| invalid("its oneof is not declared"))
+}
+
+/// The option `highpress.dedupe`. Its number may mean something else to a file that does not import it.
+fn dedupe(method: &MethodDescriptorProto, file: &FileDescriptorProto) -> Option<String> {
+    const DECLARED_IN: &str = "highpress/options.proto";
+    let options = method.options.as_ref()?;
+    let known = file.dependency.iter().any(|import| import == DECLARED_IN);
+    options
+        .dedupe
+        .clone()
+        .filter(|key| known && !key.is_empty())
 }
 
 fn join(scope: &str, name: &str) -> String {

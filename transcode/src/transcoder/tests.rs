@@ -69,6 +69,7 @@ fn the_built_in_services_have_the_paths_of_the_contract() {
     assert_eq!(top.content_type(), "application/json; charset=utf-8");
     assert!(!top.takes_body() && top.empty_segments);
     assert_eq!(top.idempotency, crate::schema::Idempotency::NoSideEffects);
+    assert_eq!(top.dedupe, None);
     let fields: Vec<&str> = top
         .query_fields()
         .map(|path| path.field(fixture::builtin().as_ref()).name.clone().leak() as &str)
