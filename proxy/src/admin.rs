@@ -128,7 +128,10 @@ fn cluster_json(view: &ClusterView) -> Value {
             })
         })
         .collect();
-    json!({ "name": &*view.name, "policy": view.policy, "endpoints": endpoints })
+    json!({
+        "name": &*view.name, "policy": view.policy, "panic": view.panic,
+        "retry_budget_left": view.retry_budget_left, "endpoints": endpoints,
+    })
 }
 
 fn row_json(row: &Row) -> Value {

@@ -167,8 +167,9 @@ fn refusal_reason(refusal: Refusal) -> &'static str {
 fn call_reason(error: &CallError) -> &'static str {
     match error {
         CallError::NoHealthyUpstream(_) => "NO_HEALTHY_UPSTREAM",
+        CallError::CircuitOpen(_) => "CIRCUIT_OPEN",
         CallError::Overloaded => "OVERLOADED",
-        CallError::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        CallError::DeadlineExceeded | CallError::TryTimedOut { .. } => "DEADLINE_EXCEEDED",
         CallError::Connect { .. } => "CONNECT_FAILED",
         CallError::Refused { .. } => "REFUSED_STREAM",
         CallError::Reset(_) => "UPSTREAM_RESET",

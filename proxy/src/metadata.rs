@@ -28,6 +28,16 @@ pub(crate) fn crossing(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderV
     Some((name, HeaderValue::from_bytes(value).ok()?))
 }
 
+/// The metadata entry that a header becomes which the route names. `name` is in lower case.
+pub(crate) fn named(
+    name: &[u8],
+    value: &[u8],
+    wanted: Option<&HeaderName>,
+) -> Option<(HeaderName, HeaderValue)> {
+    let wanted = wanted.filter(|wanted| wanted.as_str().as_bytes() == name)?;
+    Some((wanted.clone(), HeaderValue::from_bytes(value).ok()?))
+}
+
 fn custom(name: &[u8]) -> Option<HeaderName> {
     const RESERVED: [&[u8]; 7] = [
         b"content-type",

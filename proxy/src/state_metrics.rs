@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use crate::edge::Stats;
-use crate::upstream::{Cluster, Outcome, Upstreams};
+use crate::upstream::{Cluster, EndpointView, Outcome, Upstreams};
 
 /// Reads the state at each scrape.
 pub(crate) struct StateMetrics {
@@ -36,7 +36,10 @@ impl Collector for StateMetrics {
         let clusters = self.upstreams.all();
         attempts(&mut encoder, &clusters)?;
         retries(&mut encoder, &clusters)?;
+        budgets(&mut encoder, &clusters)?;
         endpoints(&mut encoder, &clusters)?;
+        ejections(&mut encoder, &clusters)?;
+        panics(&mut encoder, &clusters)?;
         breakers(&mut encoder, &clusters)?;
         self.reloads(&mut encoder)?;
         self.connections(&mut encoder)
@@ -112,7 +115,7 @@ fn attempts(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> f
     Ok(())
 }
 
-/// Tries beyond the first. Those that never reached a backend are all there are in this version.
+/// Tries beyond the first, those among them that are free because the one before never reached a backend.
 fn retries(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
     let mut family = encoder.encode_descriptor(
         "highpress_upstream_retries",
@@ -122,9 +125,64 @@ fn retries(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> fm
     )?;
     for cluster in clusters {
         for (reason, count) in cluster.retries() {
-            let labels = [("cluster", &**cluster.name()), ("reason", reason)];
+            let labels = [("cluster", &**cluster.name()), ("reason", &reason)];
             counter(&mut family, &labels, count)?;
         }
+    }
+    Ok(())
+}
+
+fn budgets(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
+    let mut exhausted = encoder.encode_descriptor(
+        "highpress_retry_budget_exhausted",
+        "Tries beyond the first that were not made because the cluster's budget was spent",
+        None,
+        MetricType::Counter,
+    )?;
+    for cluster in clusters {
+        let (by_budget, _) = cluster.retries_refused();
+        counter(&mut exhausted, &[("cluster", cluster.name())], by_budget)?;
+    }
+    let mut limited = encoder.encode_descriptor(
+        "highpress_retry_limit_reached",
+        "Tries beyond the first that were not made because limits.retries were under way",
+        None,
+        MetricType::Counter,
+    )?;
+    for cluster in clusters {
+        let (_, by_limit) = cluster.retries_refused();
+        counter(&mut limited, &[("cluster", cluster.name())], by_limit)?;
+    }
+    Ok(())
+}
+
+fn ejections(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "highpress_outlier_ejections",
+        "Times that an endpoint was left out for doing worse than it should",
+        None,
+        MetricType::Counter,
+    )?;
+    for cluster in clusters {
+        counter(
+            &mut family,
+            &[("cluster", cluster.name())],
+            cluster.ejections(),
+        )?;
+    }
+    Ok(())
+}
+
+fn panics(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "highpress_cluster_panic",
+        "1 while too few endpoints are usable, so that all within reach take requests",
+        None,
+        MetricType::Gauge,
+    )?;
+    for cluster in clusters {
+        let panics = f64::from(u8::from(cluster.panics()));
+        gauge(&mut family, &[("cluster", cluster.name())], panics)?;
     }
     Ok(())
 }
@@ -138,14 +196,12 @@ fn endpoints(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> 
     )?;
     for cluster in clusters {
         let view = cluster.view();
-        let usable = view
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.usable)
-            .count();
+        let count =
+            |is: fn(&EndpointView) -> bool| view.endpoints.iter().filter(|one| is(one)).count();
         for (state, count) in [
-            ("usable", usable),
-            ("unusable", view.endpoints.len() - usable),
+            ("usable", count(|one| one.usable)),
+            ("ejected", count(|one| one.ejected)),
+            ("unusable", count(|one| !one.usable && !one.ejected)),
         ] {
             gauge(
                 &mut family,

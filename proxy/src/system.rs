@@ -154,8 +154,8 @@ impl System {
             method: &self.status,
             metadata: &[],
             message: Bytes::from_static(&[0; 5]),
-            deadline: Instant::now() + PATIENCE,
             max_response: MAX_STATUS,
+            terms: upstream::Terms::until(Instant::now() + PATIENCE),
         };
         let reply = cluster
             .unary(worker, call)

@@ -138,14 +138,14 @@ impl Request<'_> {
         cluster: &Arc<Cluster>,
     ) -> Result<Answer, GatewayError> {
         let message = self.encode(transcoded)?;
-        let (metadata, deadline) = terms(self.row, self.head);
+        let (metadata, terms) = terms(self.row, transcoded, self.head);
         let began = Instant::now();
         let call = upstream::Call {
             method: &transcoded.method,
             metadata: &metadata,
             message,
-            deadline,
             max_response: MAX_REPLY,
+            terms,
         };
         let reply = cluster.unary(self.worker, call).await;
         let code = reply
@@ -175,18 +175,32 @@ impl Request<'_> {
     }
 }
 
-/// What crosses of the headers, and until when the caller waits: the route's time, or less if it asks.
-fn terms(row: &Row, head: &Head) -> (Metadata, Instant) {
+/// What crosses of the headers, a key of the gateway's own where repeating needs one, and until when the caller
+/// waits: the route's time, or less if it asks.
+fn terms<'r>(
+    row: &Row,
+    transcoded: &'r Transcoded,
+    head: &Head,
+) -> (Metadata, upstream::Terms<'r>) {
+    let policy = &transcoded.policy;
     let mut metadata = Metadata::new();
     let mut timeout = row.timeout;
     for (name, value) in head.headers() {
-        if let Some(entry) = metadata::crossing(name, value) {
+        let key = || metadata::named(name, value, policy.dedupe());
+        if let Some(entry) = metadata::crossing(name, value).or_else(key) {
             metadata.push(entry);
         } else if let Some(asked) = metadata::caller_timeout(name, value) {
             timeout = timeout.min(asked);
         }
     }
-    (metadata, head.received() + timeout)
+    metadata.extend(policy.own_key(&metadata).into_iter().flatten());
+    let terms = upstream::Terms {
+        policy,
+        repeatable: policy.may_repeat(head.method().as_str()),
+        deadline: head.received() + timeout,
+        impatient: timeout < row.timeout,
+    };
+    (metadata, terms)
 }
 
 fn decode(transcoded: &Transcoded, reply: Reply) -> Result<Vec<u8>, GatewayError> {

@@ -45,7 +45,7 @@ pub use request::RequestError;
 pub use router::{
     Captures, Entry, HostPattern, Match, PathPattern, Router, RouterBuilder, RouterError,
 };
-pub use schema::{MessageId, Schema, SchemaError};
+pub use schema::{Idempotency, MessageId, Schema, SchemaError};
 pub use shape::{Shape, ShapeError, ShapeNode};
 pub use status::Code;
 pub use template::{Template, TemplateError, Variable};

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
+use mesh_config::model::Route;
 
 use super::compile::{Plan, Planned, PlannedRow};
-use super::policies::Policies;
+use super::policies::{Policies, call_policy};
 use super::{Kept, RouteTable, Row, Target, Transcoded};
 use crate::metrics::RouteLabels;
 use crate::system::Served;
@@ -22,9 +23,12 @@ impl Plan {
         kept.upstreams.look_at_new();
         let served = Arc::new(self.served(&kept.upstreams));
         let policies = Policies::of_routes(&self.snapshot, kept);
+        let routes = &self.snapshot.routes;
         let rows = self.rows.into_iter().filter_map(|row| {
             let policies = row.source.and_then(|index| policies.get(index));
-            row.activate(policies.cloned().unwrap_or_default(), kept, &served)
+            let route = row.source.and_then(|index| routes.get(index));
+            let route = route.map(Arc::as_ref);
+            row.activate(policies.cloned().unwrap_or_default(), route, kept, &served)
         });
         Arc::new(RouteTable {
             router: self.router,
@@ -62,7 +66,13 @@ impl Served {
 
 impl PlannedRow {
     /// The row with its policies and numbers. `None` cannot be: a profile's content type has been checked.
-    fn activate(self, policies: Arc<Policies>, kept: &Kept, served: &Arc<Served>) -> Option<Row> {
+    fn activate(
+        self,
+        policies: Arc<Policies>,
+        route: Option<&Route>,
+        kept: &Kept,
+        served: &Arc<Served>,
+    ) -> Option<Row> {
         let stats = kept.metrics.route(self.labels());
         let target = match self.action {
             Planned::Transcode {
@@ -71,6 +81,7 @@ impl PlannedRow {
                 max_body,
             } => Target::Transcode(Box::new(Transcoded {
                 content_type: HeaderValue::from_str(binding.content_type()).ok()?,
+                policy: call_policy(route, &binding, kept),
                 binding: *binding,
                 method,
                 max_body,

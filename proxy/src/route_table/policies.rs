@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use mesh_config::Snapshot;
 use mesh_config::model::Route;
+use transcode::{Binding, Idempotency};
 
 use super::Kept;
 use crate::destination::Destination;
+use crate::upstream::{CallPolicy, Repeats};
 
 /// The policies of one route.
 #[derive(Debug, Default)]
@@ -32,4 +34,22 @@ impl Policies {
 /// The names of the clusters that a route's requests go to, the first one's first.
 pub(super) fn clusters(route: &Route) -> impl Iterator<Item = &str> {
     route.destinations.iter().map(|side| side.cluster.as_str())
+}
+
+/// How the calls of a transcoded row are repeated.
+pub(super) fn call_policy(route: Option<&Route>, binding: &Binding, kept: &Kept) -> CallPolicy {
+    let Some(route) = route else {
+        return CallPolicy::default();
+    };
+    let method = Repeats {
+        idempotent: binding.idempotency != Idempotency::Unknown,
+        dedupe: binding.dedupe.as_deref(),
+    };
+    let row = format!("{} {binding}", route.name.as_str());
+    let clusters: Vec<_> = route
+        .clusters()
+        .filter_map(|name| kept.upstreams.get(name.as_str()))
+        .collect();
+    let policies = (route.retry.as_ref(), route.hedge);
+    CallPolicy::new(policies, method, &row, clusters.iter())
 }

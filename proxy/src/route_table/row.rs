@@ -9,7 +9,7 @@ use transcode::{Binding, Errors};
 use super::{Conditions, Policies};
 use crate::metrics::RouteStats;
 use crate::system::Served;
-use crate::upstream::{Cluster, Method};
+use crate::upstream::{CallPolicy, Cluster, Method};
 
 /// A compiled row. Everything that does not change from request to request is prepared here.
 #[derive(Debug)]
@@ -59,6 +59,8 @@ pub struct Transcoded {
     pub method: Method,
     /// The largest request body.
     pub max_body: usize,
+    /// How its calls are repeated.
+    pub policy: CallPolicy,
     /// Of its answers.
     pub content_type: HeaderValue,
 }

@@ -1,43 +1,84 @@
 //! One try at one endpoint, from the pick to its outcome. It counts as in flight while it lives and is
-//! recorded when it ends, however it ends: a future that is dropped records itself as given up.
+//! recorded when it ends, however it ends: a future that is dropped records itself as given up. What is recorded
+//! feeds the load, the breaker and the outlier detection of the endpoint alike.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use resilience::Verdict;
+use resilience::breaker::{Admission, Breaker};
 use tokio::time::Instant;
 
 use super::counters::Outcome;
 use super::endpoint::Endpoint;
+use super::selection::Picked;
+
+/// How far two clocks, started by the same request, may be apart at its deadline.
+pub(crate) const CLOCK_SLACK: Duration = Duration::from_millis(10);
 
 /// A try that is under way.
 #[derive(Debug)]
 pub struct Attempt {
     endpoint: Arc<Endpoint>,
+    guard: Option<Guard>,
     worker: usize,
-    started: Instant,
+    departure: Departure,
     deadline: Option<Instant>,
     /// When its answer began, if that is known apart from its end.
     answered: Option<Instant>,
+    impatient: bool,
     ended: bool,
+}
+
+/// How a try sets out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Departure {
+    /// When its answer began to be waited for.
+    pub(crate) at: Instant,
+    /// Whether the endpoint may have seen it.
+    pub(crate) sent: bool,
+}
+
+/// The breaker that let a try pass, and waits for what comes of it.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    pub(crate) breaker: Arc<Breaker>,
+    pub(crate) admission: Admission,
+}
+
+/// When a try ended, and how long it took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) now: Instant,
+    pub(crate) latency: Duration,
 }
 
 // === impl Attempt ===
 
 impl Attempt {
-    pub(crate) fn start(
-        endpoint: Arc<Endpoint>,
-        worker: usize,
-        started: Instant,
-        deadline: Option<Instant>,
-    ) -> Self {
+    pub(crate) fn start(picked: Picked, worker: usize, started: Instant) -> Self {
+        let Picked { endpoint, guard } = picked;
         endpoint.load.start();
         Self {
             endpoint,
+            guard,
             worker,
-            started,
-            deadline,
+            departure: Departure {
+                at: started,
+                sent: false,
+            },
+            deadline: None,
+            impatient: false,
             answered: None,
             ended: false,
         }
+    }
+
+    /// Until when the caller waits. `impatient`: that is less time than the route has, so that the endpoint is
+    /// not to blame for being late.
+    pub fn set_deadline(&mut self, deadline: Instant, impatient: bool) {
+        self.deadline = Some(deadline);
+        self.impatient = impatient;
     }
 
     /// The endpoint that was picked.
@@ -46,9 +87,19 @@ impl Attempt {
         &self.endpoint
     }
 
-    /// The endpoint, and when its answer began to be waited for.
-    pub(crate) fn endpoint_and_start(&mut self) -> (&Arc<Endpoint>, &mut Instant) {
-        (&self.endpoint, &mut self.started)
+    /// Whether the endpoint may have seen it.
+    pub(crate) fn was_sent(&self) -> bool {
+        self.departure.sent
+    }
+
+    /// When its answer began to be waited for.
+    pub(crate) fn started(&self) -> Instant {
+        self.departure.at
+    }
+
+    /// The endpoint, and what is to be known of the way there.
+    pub(crate) fn set_out(&mut self) -> (&Arc<Endpoint>, &mut Departure) {
+        (&self.endpoint, &mut self.departure)
     }
 
     /// Its answer has begun: how long the rest takes says nothing about the endpoint.
@@ -79,22 +130,52 @@ impl Attempt {
         self.endpoint.unreachable(Some(self.worker), why);
     }
 
-    fn record(&mut self, outcome: Outcome) {
+    /// Records what came of it, and says when that was.
+    pub(crate) fn record(&mut self, outcome: Outcome) -> Ended {
         self.ended = true;
         let now = Instant::now();
         let end = self.answered.unwrap_or(now);
-        let latency = end.saturating_duration_since(self.started);
+        let latency = end.saturating_duration_since(self.departure.at);
         let load = &self.endpoint.load;
         match outcome {
             Outcome::Ok | Outcome::CallerError => load.answered(now, latency),
             Outcome::BackendError
             | Outcome::Reset
             | Outcome::Malformed
-            | Outcome::RefusedStream => load.failed(now, latency),
+            | Outcome::RefusedStream
+            | Outcome::GoneAway => load.failed(now, latency),
             Outcome::Timeout | Outcome::Cancelled => load.at_least(now, latency),
             Outcome::Connect => {}
         }
         self.endpoint.counters.count(self.worker, outcome);
+        let ended = Ended { now, latency };
+        let verdict = self.verdict(outcome, now);
+        if let Some(guard) = self.guard.take() {
+            self.endpoint.judged(guard, verdict, ended);
+        }
+        self.endpoint.observed(verdict, ended);
+        ended
+    }
+
+    /// What it says about the endpoint. A connection that cannot be made, or that the endpoint closes in good
+    /// order, has states of its own.
+    fn verdict(&self, outcome: Outcome, now: Instant) -> Verdict {
+        match outcome {
+            Outcome::Ok | Outcome::CallerError => Verdict::Success,
+            Outcome::Timeout if self.impatient && self.is_late(now) => Verdict::Neutral,
+            Outcome::BackendError
+            | Outcome::Reset
+            | Outcome::Malformed
+            | Outcome::RefusedStream
+            | Outcome::Timeout => Verdict::Failure,
+            Outcome::Connect | Outcome::GoneAway | Outcome::Cancelled => Verdict::Neutral,
+        }
+    }
+
+    /// Whether the caller's own time is up, and not only that of a try.
+    fn is_late(&self, now: Instant) -> bool {
+        self.deadline
+            .is_some_and(|deadline| now + CLOCK_SLACK >= deadline)
     }
 }
 

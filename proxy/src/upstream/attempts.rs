@@ -1,115 +1,107 @@
 //! The life of one call in a cluster: pick, call, judge, stop or go again.
 //!
 //! A call that no backend can have executed goes to another endpoint at once, as often as there is one and
-//! time is left. Anything else is told to the caller as it is. Refused: the same endpoint while another one is
-//! usable, and any second try of a call that may have been executed.
+//! time is left. Anything else is tried again only as the route's policy says: see [`History`] for the rules.
+//! A try that takes long may get company: see [`race`].
 
 use std::sync::Arc;
 
 use resilience::limiter::Limiter;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{sleep, timeout_at};
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Ended};
 use super::call::TryError;
 use super::cluster::Cluster;
 use super::counters::Outcome;
-use super::endpoint::Endpoint;
 use super::error::CallError;
 use super::exchange::Exchange;
-use super::selection::{NoPick, Tried};
+use super::hedge::race;
+use super::history::{History, Step};
 
-/// How often endpoints whose connections closed under the call are asked again, when there is no other one.
-const SECOND_CHANCES: u32 = 2;
-
-/// Where the call has been.
-#[derive(Default)]
-struct History {
-    tried: Tried,
-    /// Those of `tried` that only closed a connection.
-    may_be_asked_again: Tried,
-    second_chances: u32,
-    last: Option<CallError>,
+/// A try that is over, and recorded.
+pub(crate) struct Tried<R> {
+    pub(crate) attempt: Attempt,
+    pub(crate) result: Result<R, TryError>,
+    /// Whether that settles the call: a reply that neither is the backend's failure nor is to be tried again.
+    pub(crate) settles: bool,
+    pub(crate) ended: Ended,
 }
 
 /// Runs the call within its deadline.
 pub(crate) async fn run<E: Exchange>(
-    cluster: &Cluster,
+    cluster: &Arc<Cluster>,
     worker: usize,
     what: &E,
 ) -> Result<E::Reply, CallError> {
-    timeout_at(what.deadline(), admitted(cluster, worker, what))
+    timeout_at(what.terms().deadline, admitted(cluster, worker, what))
         .await
         .unwrap_or(Err(CallError::DeadlineExceeded))
 }
 
 async fn admitted<E: Exchange>(
-    cluster: &Cluster,
+    cluster: &Arc<Cluster>,
     worker: usize,
     what: &E,
 ) -> Result<E::Reply, CallError> {
-    let _permit = Limiter::acquire(&*cluster.limiter, what.deadline()).await?;
-    let mut history = History::default();
+    let _permit = Limiter::acquire(&*cluster.limiter, what.terms().deadline).await?;
+    let mut history = History::<E>::new(cluster, worker, what.terms());
     loop {
-        let mut attempt = history.next(cluster, worker, what.deadline())?;
-        let result = what.once(&mut attempt, worker).await;
-        let failure = match result {
-            Ok(reply) => {
-                attempt.finish(E::outcome(&reply));
-                return Ok(reply);
-            }
-            Err(failure) => failure,
+        let step = match history.pick()? {
+            Ok(attempt) => match race(&mut history, attempt, what).await {
+                Tried {
+                    result: Ok(reply),
+                    settles: true,
+                    ..
+                } => return Ok(reply),
+                tried => history.judge(tried),
+            },
+            Err(none) => history.nowhere(none),
         };
-        let endpoint = Arc::clone(attempt.endpoint());
-        attempt.finish(Outcome::of_error(failure.error()));
-        match failure {
-            TryError::Failed(error) => return Err(error),
-            TryError::TurnedAway(error) => history.turned_away(endpoint, error),
-            TryError::NotSent(error) => history.not_sent(endpoint, error),
+        match step {
+            Step::AtOnce => {}
+            Step::After(wait) => sleep(wait).await,
+            Step::Stop => return history.end(),
         }
     }
 }
 
-// === impl History ===
-
-impl History {
-    fn next(
-        &mut self,
-        cluster: &Cluster,
-        worker: usize,
-        deadline: Instant,
-    ) -> Result<Attempt, CallError> {
-        let now = Instant::now();
-        if deadline <= now {
-            return Err(CallError::DeadlineExceeded);
+/// Makes one try, and records it.
+pub(crate) async fn tried<E: Exchange>(
+    mut attempt: Attempt,
+    worker: usize,
+    what: &E,
+) -> Tried<E::Reply> {
+    let terms = what.terms();
+    attempt.set_deadline(terms.deadline, terms.impatient);
+    let own_limit = terms.policy.retry.as_ref().and_then(|retry| {
+        let until = attempt.started().checked_add(retry.per_try_timeout)?;
+        (until < terms.deadline).then_some((until, retry.per_try_timeout))
+    });
+    let result = match own_limit {
+        None => what
+            .once(&mut attempt, worker, terms.deadline)
+            .await
+            .map_err(|error| error.at_deadline()),
+        Some((until, limit)) => {
+            let in_time = timeout_at(until, what.once(&mut attempt, worker, until)).await;
+            in_time
+                .unwrap_or(Err(TryError::TimedOut(CallError::DeadlineExceeded)))
+                .map_err(|error| error.at_limit(&attempt, limit))
         }
-        loop {
-            let error = match cluster.start(worker, &self.tried, now, Some(deadline)) {
-                Ok(attempt) => {
-                    if let Some(last) = &self.last {
-                        cluster.retried(last);
-                    }
-                    return Ok(attempt);
-                }
-                Err(NoPick::AllFull) => CallError::Overloaded,
-                Err(NoPick::NoneUsable) => CallError::NoHealthyUpstream(cluster.why_none_usable()),
-            };
-            if self.may_be_asked_again.is_empty() || self.second_chances == SECOND_CHANCES {
-                return Err(self.last.take().unwrap_or(error));
-            }
-            self.second_chances += 1;
-            let again = std::mem::take(&mut self.may_be_asked_again);
-            self.tried
-                .retain(|tried| !again.iter().any(|other| Arc::ptr_eq(other, tried)));
-        }
-    }
-
-    fn turned_away(&mut self, endpoint: Arc<Endpoint>, error: CallError) {
-        self.tried.push(endpoint);
-        self.last = Some(error);
-    }
-
-    fn not_sent(&mut self, endpoint: Arc<Endpoint>, error: CallError) {
-        self.may_be_asked_again.push(Arc::clone(&endpoint));
-        self.turned_away(endpoint, error);
+    };
+    let outcome = match &result {
+        Ok(reply) => E::outcome(reply),
+        Err(error) => error.outcome(),
+    };
+    let wanted_again = |reply| {
+        let retry = terms.policy.retry.as_ref();
+        retry.is_some_and(|retry| retry.wants(E::reason(reply)))
+    };
+    let answered = matches!(outcome, Outcome::Ok | Outcome::CallerError);
+    Tried {
+        settles: answered && !result.as_ref().is_ok_and(wanted_again),
+        ended: attempt.record(outcome),
+        attempt,
+        result,
     }
 }

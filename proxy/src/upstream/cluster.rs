@@ -1,31 +1,35 @@
 //! A cluster: its endpoints, the policy over them, its limits and its counts. The object lives as long as the
 //! configuration names the cluster; a reload changes it in place, so that nothing learnt is lost.
 
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
 };
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
 use mesh_config::model::{self as config, Endpoints};
 use parking_lot::Mutex;
+use resilience::latency::LiveQuantile;
 use resilience::limiter::{Bounds, Limiter, Permit};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use super::attempts;
+use super::call::Call;
 use super::counters::{Counters, Outcome};
 use super::endpoint::Endpoint;
 use super::error::CallError;
-use super::method::Method;
+use super::outliers::Outliers;
 use super::probe;
 use super::reply::Reply;
 use super::resolve;
-use super::selection::{NoPick, Selection, Tried, Turns};
+use super::retries::Retries;
+use super::selection::{NoPick, Picked, Selection, Tried, Turns};
+
+/// How far back the latencies count that hedges wait for.
+const LATENCY_WINDOW: Duration = Duration::from_secs(60);
 
 /// Requests that share a connection to a backend that speaks HTTP/2, unless it allows fewer.
 pub(crate) const HTTP2_STREAMS: usize = 100;
@@ -41,30 +45,12 @@ pub struct Cluster {
     pub(crate) limiter: Arc<Limiter>,
     connections: Arc<AtomicUsize>,
     counters: Arc<Counters>,
-    retries: Retries,
+    pub(crate) retries: Retries,
+    outliers: Arc<Outliers>,
+    ejections: AtomicU64,
+    /// How long the answers of rows take that ask for it, by row and quantile.
+    latencies: Mutex<Vec<(String, f64, Weak<LiveQuantile>)>>,
     workers: usize,
-}
-
-/// Tries beyond the first, by why the one before failed.
-#[derive(Debug, Default)]
-struct Retries {
-    connect: AtomicU64,
-    refused: AtomicU64,
-}
-
-/// One unary call.
-#[derive(Debug, Clone)]
-pub struct Call<'a> {
-    /// What is called.
-    pub method: &'a Method,
-    /// Headers beside those of the method: ASCII metadata, and binary metadata already in base64.
-    pub metadata: &'a [(HeaderName, HeaderValue)],
-    /// The request message with its five-byte prefix.
-    pub message: Bytes,
-    /// When the caller has no use for an answer any more.
-    pub deadline: Instant,
-    /// How large the response message may be.
-    pub max_response: usize,
 }
 
 /// The right to one connection, given back on drop.
@@ -78,11 +64,7 @@ pub(crate) struct Reservation {
 
 impl Cluster {
     pub(crate) fn new(config: &Arc<config::Cluster>, workers: usize) -> Arc<Self> {
-        let selection = Selection::new(
-            &[],
-            config.load_balancing.policy,
-            config.limits.per_endpoint,
-        );
+        let selection = Selection::new(&[], config, Instant::now());
         Arc::new(Self {
             name: config.name.as_str().into(),
             config: ArcSwap::new(Arc::clone(config)),
@@ -92,7 +74,10 @@ impl Cluster {
             limiter: Arc::new(Limiter::new(bounds(config))),
             connections: Arc::default(),
             counters: Arc::new(Counters::new(workers)),
-            retries: Retries::default(),
+            retries: Retries::new(config),
+            outliers: Arc::new(Outliers::new()),
+            ejections: AtomicU64::new(0),
+            latencies: Mutex::default(),
             workers,
         })
     }
@@ -124,25 +109,40 @@ impl Cluster {
         permit.map_err(CallError::from)
     }
 
-    /// Picks an endpoint for a request that is passed through, but none of `tried`.
+    /// Picks an endpoint for a request that is passed through, but none of `tried`. Breakers and panic are
+    /// heeded; what is told to the attempt's [`Attempt::finish`] feeds breaker, outlier detection and load.
     ///
     /// # Errors
-    /// `NoHealthyUpstream` or `Overloaded`.
+    /// `NoHealthyUpstream`, `CircuitOpen` or `Overloaded`.
     pub fn pick(self: &Arc<Self>, worker: usize, tried: &Tried) -> Result<Attempt, CallError> {
-        self.start(worker, tried, Instant::now(), None)
-            .map_err(|none| match none {
-                NoPick::AllFull => CallError::Overloaded,
-                NoPick::NoneUsable => CallError::NoHealthyUpstream(self.why_none_usable()),
-            })
+        let now = Instant::now();
+        let picked = self.select(tried, now);
+        picked
+            .map(|picked| Attempt::start(picked, worker, now))
+            .map_err(|none| self.no_pick(none, now))
     }
 
-    /// Whether a request would find an endpoint now.
+    /// Whether a request would find an endpoint now, whatever breakers say.
     #[must_use]
     pub fn has_usable(&self) -> bool {
-        self.members
-            .lock()
-            .iter()
-            .any(|member| member.health.is_usable())
+        self.panics()
+            || self
+                .members
+                .lock()
+                .iter()
+                .any(|member| member.health.is_usable())
+    }
+
+    /// Whether too few endpoints are usable, so that all within reach take requests.
+    #[must_use]
+    pub fn panics(&self) -> bool {
+        self.selection.load().panics()
+    }
+
+    /// Times that an endpoint was ejected.
+    #[must_use]
+    pub fn ejections(&self) -> u64 {
+        self.ejections.load(Relaxed)
     }
 
     /// Whether a request would find an endpoint now, asking those that no connection vouches for.
@@ -167,23 +167,6 @@ impl Cluster {
         self.counters.sum(outcome)
     }
 
-    /// Tries beyond a call's first, by why the one before failed.
-    #[must_use]
-    pub fn retries(&self) -> [(&'static str, u64); 2] {
-        [
-            ("connect", self.retries.connect.load(Relaxed)),
-            ("refused_stream", self.retries.refused.load(Relaxed)),
-        ]
-    }
-
-    pub(crate) fn retried(&self, after: &CallError) {
-        let cell = match after {
-            CallError::Refused { .. } => &self.retries.refused,
-            _ => &self.retries.connect,
-        };
-        cell.fetch_add(1, Relaxed);
-    }
-
     /// Requests in flight and requests that wait for a slot.
     #[must_use]
     pub fn in_flight(&self) -> (usize, usize) {
@@ -194,15 +177,58 @@ impl Cluster {
         self.members.lock().clone()
     }
 
-    pub(crate) fn start(
-        &self,
-        worker: usize,
-        tried: &Tried,
-        now: Instant,
-        deadline: Option<Instant>,
-    ) -> Result<Attempt, NoPick> {
-        let endpoint = self.selection.load().pick(tried, &self.turns, now)?;
-        Ok(Attempt::start(endpoint, worker, now, deadline))
+    /// An endpoint for a try, but none of `tried`.
+    pub(crate) fn select(&self, tried: &Tried, now: Instant) -> Result<Picked, NoPick> {
+        let selection = self.selection.load();
+        if selection.is_to_be_replaced(now) {
+            drop(selection);
+            self.welcome_probes(now);
+            return self.selection.load().pick(tried, &self.turns, now);
+        }
+        selection.pick(tried, &self.turns, now)
+    }
+
+    /// The holds of breakers are over: their endpoints may be picked.
+    fn welcome_probes(&self, now: Instant) {
+        for member in self.members() {
+            if member.circuit.word(now) == "probe" {
+                // Picked by what is known of it, it would get no probe for long.
+                member.load.forget();
+            }
+        }
+        self.reselect();
+    }
+
+    /// What a missing endpoint means to a call.
+    pub(crate) fn no_pick(&self, none: NoPick, now: Instant) -> CallError {
+        match none {
+            NoPick::AllFull => CallError::Overloaded,
+            NoPick::NoneUsable => CallError::NoHealthyUpstream(self.why_none_usable(now)),
+            NoPick::AllRejected => CallError::CircuitOpen(self.why_all_rejected(now)),
+        }
+    }
+
+    pub(crate) fn outliers(&self) -> &Arc<Outliers> {
+        &self.outliers
+    }
+
+    pub(crate) fn counted_ejection(&self) {
+        self.ejections.fetch_add(1, Relaxed);
+    }
+
+    /// The live quantile of how long answers to a row's calls take, as long as anybody holds it.
+    pub(crate) fn latencies_of(&self, row: &str, ratio: f64) -> Arc<LiveQuantile> {
+        let mut all = self.latencies.lock();
+        all.retain(|(_, _, live)| live.strong_count() > 0);
+        let known = all
+            .iter()
+            .find(|(name, known, _)| name == row && *known == ratio);
+        if let Some(live) = known.and_then(|(_, _, live)| live.upgrade()) {
+            return live;
+        }
+        let live = Arc::new(LiveQuantile::new(LATENCY_WINDOW, ratio));
+        all.push((row.to_owned(), ratio, Arc::downgrade(&live)));
+        live
     }
 
     pub(crate) fn counters(&self) -> &Arc<Counters> {
@@ -213,13 +239,16 @@ impl Cluster {
         self.config.load().connect_timeout.get()
     }
 
-    /// A line for people.
-    pub(crate) fn why_none_usable(&self) -> Arc<str> {
+    /// A line for people: three endpoints with their reasons.
+    fn why_none_usable(&self, now: Instant) -> Arc<str> {
         let members = self.members.lock();
         let reasons: Vec<_> = members
             .iter()
             .take(3)
-            .map(|member| format!("{}: {}", member.name(), member.health.reasons().join(", ")))
+            .map(|member| {
+                let reasons = member.health.reasons(now).join(", ");
+                format!("{}: {reasons}", member.name())
+            })
             .collect();
         let more = if members.len() > 3 {
             format!("; and {} more", members.len() - 3)
@@ -227,6 +256,26 @@ impl Cluster {
             String::new()
         };
         format!("{}{more}", reasons.join("; ")).into()
+    }
+
+    /// A line for people: for what, and when the next probe may pass.
+    fn why_all_rejected(&self, now: Instant) -> Arc<str> {
+        let members = self.members.lock();
+        let breakers = members
+            .iter()
+            .filter(|member| member.health.is_usable())
+            .filter_map(|member| Some((member.name(), member.circuit.breaker()?)));
+        let next = breakers.min_by_key(|(_, breaker)| breaker.opens_in(now));
+        let Some((name, breaker)) = next else {
+            return "all probes are under way".into();
+        };
+        let why = breaker
+            .last_trip()
+            .map_or_else(String::new, |trip| format!(", where {trip}"));
+        match breaker.opens_in(now) {
+            Duration::ZERO => format!("the probes of {name} are under way{why}").into(),
+            left => format!("the next probe in {left:.1?}, at {name}{why}").into(),
+        }
     }
 
     pub(crate) fn reserve_connection(&self, endpoint: &Arc<Endpoint>) -> Option<Reservation> {
@@ -259,6 +308,7 @@ impl Cluster {
         let Endpoints::Static(wanted) = &config.endpoints;
         self.config.store(Arc::clone(config));
         self.limiter.set(bounds(config));
+        self.retries.set(config);
         let mut members = self.members.lock();
         let mut before = std::mem::take(&mut *members);
         for target in wanted {
@@ -270,15 +320,18 @@ impl Cluster {
                 |index| before.swap_remove(index),
             );
             endpoint.set_weight(target.weight.get());
+            endpoint.circuit.set(config.breaker.as_ref());
             members.push(endpoint);
         }
         self.publish(&members);
         drop(members);
         before.iter().for_each(|endpoint| endpoint.retire());
+        self.watch_outliers(config.outlier_detection.as_ref(), runtime);
     }
 
     /// The configuration does not name it any more.
     pub(crate) fn retire(&self) {
+        self.forget_outliers();
         let mut members = self.members.lock();
         let before = std::mem::take(&mut *members);
         self.publish(&members);
@@ -294,13 +347,20 @@ impl Cluster {
 
     /// With the lock of the members held, so that the latest state is published last.
     fn publish(&self, members: &[Arc<Endpoint>]) {
-        let config = self.config.load();
-        let selection = Selection::new(
-            members,
-            config.load_balancing.policy,
-            config.limits.per_endpoint,
-        );
-        self.selection.store(Arc::new(selection));
+        let selection = Selection::new(members, &self.config.load(), Instant::now());
+        let panics = selection.panics();
+        let before = self.selection.swap(Arc::new(selection)).panics();
+        let cluster = &*self.name;
+        match (before, panics) {
+            (false, true) => tracing::warn!(
+                cluster,
+                "too few endpoints are usable: panic, all within reach take requests"
+            ),
+            (true, false) => {
+                tracing::info!(cluster, "enough endpoints are usable: no panic any more")
+            }
+            _ => {}
+        }
     }
 
     fn new_endpoint(

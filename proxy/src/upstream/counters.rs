@@ -18,6 +18,8 @@ pub enum Outcome {
     Connect,
     /// Turned away unprocessed.
     RefusedStream,
+    /// Not looked at by a connection that closes in good order.
+    GoneAway,
     /// The stream or its connection broke.
     Reset,
     /// An answer that breaks the rules.
@@ -42,12 +44,13 @@ struct Row([AtomicU64; Outcome::ALL.len()]);
 
 impl Outcome {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ok,
         Self::CallerError,
         Self::BackendError,
         Self::Connect,
         Self::RefusedStream,
+        Self::GoneAway,
         Self::Reset,
         Self::Malformed,
         Self::Timeout,
@@ -63,10 +66,21 @@ impl Outcome {
             Self::BackendError => "backend_error",
             Self::Connect => "connect",
             Self::RefusedStream => "refused_stream",
+            Self::GoneAway => "gone_away",
             Self::Reset => "reset",
             Self::Malformed => "malformed",
             Self::Timeout => "timeout",
             Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// What an HTTP status says of the backend: 429 is its RESOURCE_EXHAUSTED, 501 its UNIMPLEMENTED.
+    #[must_use]
+    pub fn of_http(status: u16) -> Self {
+        match status {
+            501 => Self::CallerError,
+            429 | 500.. => Self::BackendError,
+            _ => Self::Ok,
         }
     }
 
@@ -82,16 +96,17 @@ impl Outcome {
 
     pub(crate) fn of_error(error: &CallError) -> Self {
         match error {
-            CallError::NoHealthyUpstream(_) | CallError::Overloaded | CallError::Connect { .. } => {
-                Self::Connect
-            }
+            CallError::NoHealthyUpstream(_)
+            | CallError::CircuitOpen(_)
+            | CallError::Overloaded
+            | CallError::Connect { .. } => Self::Connect,
             CallError::Refused { .. } => Self::RefusedStream,
             CallError::Reset(_) | CallError::ConnectionLost(_) => Self::Reset,
             CallError::NotGrpc { .. }
             | CallError::NoStatus
             | CallError::Malformed(_)
             | CallError::TooLarge { .. } => Self::Malformed,
-            CallError::DeadlineExceeded => Self::Timeout,
+            CallError::DeadlineExceeded | CallError::TryTimedOut { .. } => Self::Timeout,
         }
     }
 }

@@ -12,14 +12,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mesh_config::model::{Address, Protocol};
+use resilience::outlier::Record;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::circuit::Circuit;
 use super::cluster::Cluster;
 use super::counters::Counters;
 use super::health::{Cause, Health};
 use super::lane::Lane;
 use super::load::Load;
+use super::outliers::Outliers;
 use super::probe;
 
 /// One backend of a cluster.
@@ -33,6 +36,9 @@ pub struct Endpoint {
     next_address: AtomicUsize,
     pub(crate) load: Load,
     pub(crate) health: Health,
+    pub(crate) circuit: Circuit,
+    pub(crate) record: Record,
+    pub(crate) outliers: Arc<Outliers>,
     pub(crate) lanes: Box<[Lane]>,
     pub(crate) counters: Arc<Counters>,
     /// Live connections of all workers.
@@ -69,6 +75,9 @@ impl Endpoint {
             next_address: AtomicUsize::new(0),
             load: Load::new(),
             health: Health::default(),
+            circuit: Circuit::default(),
+            record: Record::new(),
+            outliers: Arc::clone(cluster.outliers()),
             lanes: (0..workers.max(1)).map(|_| Lane::default()).collect(),
             counters: Arc::clone(cluster.counters()),
             connections: AtomicUsize::new(0),

@@ -4,6 +4,7 @@
 //! PROTOCOL-HTTP2.md), and a fixed word for metrics. Refused: catch-all variants.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use h2::Reason;
 use resilience::limiter::Refused;
@@ -38,12 +39,23 @@ pub enum CallError {
     /// The cluster has no endpoint that may be used now.
     #[error("no usable endpoint: {0}")]
     NoHealthyUpstream(Arc<str>),
+    /// The breaker of every endpoint that may be used rejects.
+    #[error("every usable endpoint is rejected by its breaker: {0}")]
+    CircuitOpen(Arc<str>),
     /// The cluster's limits are reached, the queue before them included.
     #[error("too many requests in flight")]
     Overloaded,
     /// The caller's time is up.
     #[error("deadline exceeded")]
     DeadlineExceeded,
+    /// A try took longer than the route lets a try take.
+    #[error("{endpoint} did not answer within the {limit:?} that a try may take")]
+    TryTimedOut {
+        /// Where.
+        endpoint: Arc<str>,
+        /// The route's `per_try_timeout`.
+        limit: Duration,
+    },
     /// No connection could be made; no backend has seen the call.
     #[error("cannot connect to {endpoint}: {why}")]
     Connect {
@@ -96,11 +108,12 @@ impl CallError {
     pub fn grpc_code(&self) -> u32 {
         match self {
             Self::NoHealthyUpstream(_)
+            | Self::CircuitOpen(_)
             | Self::Overloaded
             | Self::Connect { .. }
             | Self::Refused { .. }
             | Self::ConnectionLost(_) => code::UNAVAILABLE,
-            Self::DeadlineExceeded => code::DEADLINE_EXCEEDED,
+            Self::DeadlineExceeded | Self::TryTimedOut { .. } => code::DEADLINE_EXCEEDED,
             Self::Reset(reason) => code_of_reset(*reason),
             Self::NotGrpc { status, .. } => code_of_http(*status),
             Self::NoStatus => code::UNKNOWN,
@@ -114,8 +127,10 @@ impl CallError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::NoHealthyUpstream(_) => "no_healthy_upstream",
+            Self::CircuitOpen(_) => "circuit_open",
             Self::Overloaded => "overloaded",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::TryTimedOut { .. } => "try_timed_out",
             Self::Connect { .. } => "connect",
             Self::Refused { .. } => "refused_stream",
             Self::Reset(_) => "reset",
@@ -132,10 +147,12 @@ impl CallError {
     pub fn never_executed(&self) -> bool {
         match self {
             Self::NoHealthyUpstream(_)
+            | Self::CircuitOpen(_)
             | Self::Overloaded
             | Self::Connect { .. }
             | Self::Refused { .. } => true,
             Self::DeadlineExceeded
+            | Self::TryTimedOut { .. }
             | Self::Reset(_)
             | Self::ConnectionLost(_)
             | Self::NotGrpc { .. }

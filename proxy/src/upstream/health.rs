@@ -170,7 +170,11 @@ mod tests {
     async fn an_ejected_endpoint_is_within_reach_and_says_when_it_is_back() {
         let (health, now) = (Health::default(), Instant::now());
         let until = now + Duration::from_millis(7200);
-        assert!(health.state_until(Cause::Ejected, "ejected: 5 consecutive failures".into(), until));
+        assert!(health.state_until(
+            Cause::Ejected,
+            "ejected: 5 consecutive failures".into(),
+            until
+        ));
         assert!(!health.is_usable() && health.is_within_reach());
         assert_eq!(
             health.reasons(now),

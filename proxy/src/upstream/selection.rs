@@ -1,13 +1,17 @@
-//! The endpoints that may be picked now, and the policy over them. Rebuilt when membership, weights or health
-//! change, never per request, so that a pick does not depend on how many endpoints there are.
+//! The endpoints that may be picked now, and the policy over them. Rebuilt when membership, weights, health or
+//! a breaker change, never per request, so that a pick does not depend on how many endpoints there are.
+//!
+//! In panic, when too few endpoints are usable to bear the traffic, it holds all that are within reach.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
 
-use mesh_config::model::{BalancingPolicy, PerEndpointLimits};
+use mesh_config::model as config;
+use resilience::breaker::{Breaker, State};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use super::attempt::Guard;
 use super::endpoint::Endpoint;
 use super::pick::{Candidates, Picker};
 
@@ -19,12 +23,32 @@ pub type Tried = SmallVec<[Arc<Endpoint>; 2]>;
 #[repr(align(128))]
 pub(crate) struct Turns(AtomicU64);
 
-/// The usable endpoints of a cluster.
+/// The endpoints of a cluster that requests may go to.
 #[derive(Debug)]
 pub(crate) struct Selection {
-    endpoints: Vec<Arc<Endpoint>>,
+    candidates: Vec<Candidate>,
     picker: Picker,
     most_requests: usize,
+    /// Endpoints left out because their breakers reject.
+    rejecting: usize,
+    /// When the first of these lets a probe pass: then it is time for another selection.
+    stale_from: Option<Instant>,
+    /// Somebody makes it.
+    replaced: AtomicBool,
+    panics: bool,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    endpoint: Arc<Endpoint>,
+    breaker: Option<Arc<Breaker>>,
+}
+
+/// An endpoint for a try.
+#[derive(Debug)]
+pub(crate) struct Picked {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) guard: Option<Guard>,
 }
 
 /// Why nothing was picked.
@@ -34,36 +58,75 @@ pub(crate) enum NoPick {
     NoneUsable,
     /// What is usable and untried has reached its own limit of requests.
     AllFull,
+    /// What is usable and untried is rejected by its breakers.
+    AllRejected,
 }
 
 struct View<'a> {
     selection: &'a Selection,
     tried: &'a Tried,
+    /// Candidates whose last place for a probe somebody else got.
+    missed: SmallVec<[usize; 2]>,
     now: Instant,
 }
 
 // === impl Selection ===
 
 impl Selection {
-    pub(crate) fn new(
-        members: &[Arc<Endpoint>],
-        policy: BalancingPolicy,
-        limits: PerEndpointLimits,
-    ) -> Self {
-        let endpoints: Vec<_> = members
+    pub(crate) fn new(members: &[Arc<Endpoint>], config: &config::Cluster, now: Instant) -> Self {
+        let usable = members
             .iter()
             .filter(|member| member.health.is_usable())
-            .cloned()
-            .collect();
-        let weights: Vec<_> = endpoints.iter().map(|endpoint| endpoint.weight()).collect();
-        let most_requests = limits
-            .requests
-            .map_or(usize::MAX, std::num::NonZeroUsize::get);
-        Self {
-            endpoints,
-            picker: Picker::new(policy, &weights),
-            most_requests,
+            .count();
+        let within_reach = members
+            .iter()
+            .filter(|member| member.health.is_within_reach())
+            .count();
+        let too_few = (usable as f64) < config.panic_threshold.ratio() * members.len() as f64;
+        let panics = too_few && within_reach > usable;
+        let (mut candidates, mut rejecting, mut stale_from) = (Vec::new(), 0, None::<Instant>);
+        for endpoint in members {
+            let health = &endpoint.health;
+            if !(health.is_usable() || panics && health.is_within_reach()) {
+                continue;
+            }
+            let breaker = endpoint.circuit.breaker();
+            match &breaker {
+                Some(breaker) if breaker.state(now) == State::Reject => {
+                    let opens = now + breaker.opens_in(now);
+                    stale_from = Some(stale_from.map_or(opens, |known| known.min(opens)));
+                    rejecting += 1;
+                }
+                _ => candidates.push(Candidate {
+                    endpoint: Arc::clone(endpoint),
+                    breaker,
+                }),
+            }
         }
+        let weights: Vec<_> = candidates
+            .iter()
+            .map(|candidate| candidate.endpoint.weight())
+            .collect();
+        let most_requests = config.limits.per_endpoint.requests;
+        Self {
+            candidates,
+            picker: Picker::new(config.load_balancing.policy, &weights),
+            most_requests: most_requests.map_or(usize::MAX, std::num::NonZeroUsize::get),
+            rejecting,
+            stale_from,
+            replaced: AtomicBool::new(false),
+            panics,
+        }
+    }
+
+    /// Whether too few endpoints are usable, so that all within reach are used.
+    pub(crate) fn panics(&self) -> bool {
+        self.panics
+    }
+
+    /// True once, for the one who has to make another selection, when a breaker has something to say.
+    pub(crate) fn is_to_be_replaced(&self, now: Instant) -> bool {
+        self.stale_from.is_some_and(|stale| now >= stale) && !self.replaced.swap(true, AcqRel)
     }
 
     pub(crate) fn pick(
@@ -71,27 +134,55 @@ impl Selection {
         tried: &Tried,
         turns: &Turns,
         now: Instant,
-    ) -> Result<Arc<Endpoint>, NoPick> {
-        let view = View {
+    ) -> Result<Picked, NoPick> {
+        let mut view = View {
             selection: self,
             tried,
+            missed: SmallVec::new(),
             now,
         };
-        let turn = || turns.0.fetch_add(1, Relaxed);
-        let picked = self.picker.pick(&view, &mut fastrand::Rng::new(), turn);
-        picked
-            .map(|index| Arc::clone(&self.endpoints[index]))
-            .ok_or_else(|| {
-                let untried = self
-                    .endpoints
-                    .iter()
-                    .any(|endpoint| !is_tried(tried, endpoint));
-                if untried {
-                    NoPick::AllFull
-                } else {
-                    NoPick::NoneUsable
-                }
-            })
+        loop {
+            let turn = || turns.0.fetch_add(1, Relaxed);
+            let Some(index) = self.picker.pick(&view, &mut fastrand::Rng::new(), turn) else {
+                return Err(self.why_none(&view));
+            };
+            let Candidate { endpoint, breaker } = &self.candidates[index];
+            let guard = match breaker {
+                None => None,
+                Some(breaker) => match endpoint.admit(breaker, now) {
+                    None => {
+                        view.missed.push(index);
+                        continue;
+                    }
+                    admitted => admitted,
+                },
+            };
+            return Ok(Picked {
+                endpoint: Arc::clone(endpoint),
+                guard,
+            });
+        }
+    }
+
+    fn why_none(&self, view: &View<'_>) -> NoPick {
+        let untried = |index: &usize| !is_tried(view.tried, &self.candidates[*index].endpoint);
+        let mut untried = (0..self.candidates.len()).filter(untried).peekable();
+        if untried.peek().is_none() && self.rejecting == 0 {
+            NoPick::NoneUsable
+        } else if untried.all(|index| view.rejected(index)) {
+            NoPick::AllRejected
+        } else {
+            NoPick::AllFull
+        }
+    }
+}
+
+impl View<'_> {
+    fn rejected(&self, index: usize) -> bool {
+        let breaker = &self.selection.candidates[index].breaker;
+        breaker
+            .as_ref()
+            .is_some_and(|breaker| !breaker.would_admit(self.now) || self.missed.contains(&index))
     }
 }
 
@@ -101,18 +192,20 @@ fn is_tried(tried: &Tried, endpoint: &Arc<Endpoint>) -> bool {
 
 impl Candidates for View<'_> {
     fn in_flight(&self, index: usize) -> usize {
-        self.selection.endpoints[index].load.in_flight()
+        self.selection.candidates[index].endpoint.load.in_flight()
     }
 
     fn cost(&self, index: usize) -> f64 {
-        self.selection.endpoints[index]
+        self.selection.candidates[index]
+            .endpoint
             .load
             .cost(self.now, self.selection.picker.weight(index))
     }
 
     fn excluded(&self, index: usize) -> bool {
-        let endpoint = &self.selection.endpoints[index];
+        let endpoint = &self.selection.candidates[index].endpoint;
         is_tried(self.tried, endpoint)
+            || self.rejected(index)
             || (self.selection.most_requests != usize::MAX
                 && endpoint.load.in_flight() >= self.selection.most_requests)
     }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
+use super::health::Cause;
 
 /// A cluster at one moment.
 #[derive(Debug, Clone)]
@@ -14,6 +15,10 @@ pub struct ClusterView {
     pub name: Arc<str>,
     /// The word for its balancing policy.
     pub policy: &'static str,
+    /// Whether too few endpoints are usable, so that all within reach take requests.
+    pub panic: bool,
+    /// Tries beyond the first that its budget would allow now.
+    pub retry_budget_left: u32,
     /// Its endpoints, in the order of the configuration.
     pub endpoints: Vec<EndpointView>,
 }
@@ -27,6 +32,8 @@ pub struct EndpointView {
     pub weight: u32,
     /// Whether requests go there.
     pub usable: bool,
+    /// Whether it is left out for doing worse than it should.
+    pub ejected: bool,
     /// Why not.
     pub reasons: Vec<String>,
     /// What its breaker does with requests.
@@ -50,28 +57,35 @@ impl Cluster {
         let endpoints = self
             .members()
             .iter()
-            .map(|endpoint| endpoint.view(now))
+            .map(|endpoint| endpoint.view(self.panics(), now))
             .collect();
         ClusterView {
             name: Arc::clone(self.name()),
             policy,
+            panic: self.panics(),
+            retry_budget_left: self.retry_budget_left(now),
             endpoints,
         }
     }
 }
 
 impl Endpoint {
-    fn view(&self, now: Instant) -> EndpointView {
+    fn view(&self, panic: bool, now: Instant) -> EndpointView {
         let (connections, streams) = self.lanes.iter().fold((0, 0), |sum, lane| {
             let usage = lane.usage();
             (sum.0 + usage.0, sum.1 + usage.1)
         });
+        let mut reasons = self.health.reasons(now);
+        if panic && !self.health.is_usable() && self.health.is_within_reach() {
+            reasons.push("takes requests all the same: too few endpoints are usable".to_owned());
+        }
         EndpointView {
             address: Arc::clone(self.name()),
             weight: self.weight(),
             usable: self.health.is_usable(),
-            reasons: self.health.reasons(),
-            breaker: "admit",
+            ejected: self.health.has(Cause::Ejected),
+            reasons,
+            breaker: self.circuit.word(now),
             in_flight: self.load.in_flight(),
             ewma_ms: self.latency(now).as_secs_f64() * 1e3,
             connections,

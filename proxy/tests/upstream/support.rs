@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highpress_proxy::upstream::{Call, CallError, Cluster, Method, Reply, Upstreams};
+use highpress_proxy::upstream::{Call, CallError, Cluster, Method, Reply, Terms, Upstreams};
 use http::{HeaderName, HeaderValue};
 use testkit::backend::framed;
 use tokio::runtime::Handle;
@@ -71,8 +71,8 @@ pub(crate) async fn call_with(
         method: &method,
         metadata,
         message: framed(message),
-        deadline: Instant::now() + within,
         max_response,
+        terms: Terms::until(Instant::now() + within),
     };
     cluster.unary(0, call).await
 }

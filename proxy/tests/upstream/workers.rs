@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use bytes::Bytes;
-use highpress_proxy::upstream::{Call, CallError, Cluster, Method, Upstreams};
+use highpress_proxy::upstream::{Call, CallError, Cluster, Method, Terms, Upstreams};
 use testkit::backend::{Answer, Backend, framed};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::{JoinSet, LocalSet};
@@ -36,7 +36,7 @@ fn worker(
                         method: &method,
                         metadata: &[],
                         message,
-                        deadline,
+                        terms: Terms::until(deadline),
                         max_response: 100,
                     };
                     errors.extend(cluster.unary(number, call).await.err());

@@ -33,6 +33,11 @@ impl Exchange {
         }
     }
 
+    /// Whether the final response headers are there.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered
+    }
+
     /// A block of headers begins.
     pub(super) fn begin_block(&mut self) {
         if self.answered {

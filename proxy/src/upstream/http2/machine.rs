@@ -92,10 +92,14 @@ pub(crate) enum Failure {
     NotSent(Arc<str>),
     /// The peer closes the connection and has not looked at it.
     NotCovered,
-    /// `RST_STREAM`.
+    /// `RST_STREAM` before response headers.
     Reset(Reason),
-    /// The connection ended.
+    /// `RST_STREAM` after them.
+    ResetMidway(Reason),
+    /// The connection ended before response headers.
     Lost(Arc<str>),
+    /// The connection ended after them.
+    LostMidway(Arc<str>),
     /// The answer is not what it should be.
     Answer(CallError),
 }
@@ -239,7 +243,11 @@ impl Core {
 impl Call {
     /// Settles the result, unless it is settled, and wakes who waits for it.
     pub(super) fn finish(&mut self, result: Result<Reply, Failure>) {
-        if let CallState::Receiving(_) = self.state {
+        if let CallState::Receiving(exchange) = &self.state {
+            let result = match result {
+                Err(failure) if exchange.is_answered() => Err(failure.midway()),
+                other => other,
+            };
             self.state = CallState::Done(Box::new(result));
             if let Some(waker) = self.waker.take() {
                 waker.wake();
@@ -251,6 +259,19 @@ impl Call {
         match &mut self.state {
             CallState::Receiving(exchange) => Some(exchange),
             CallState::Done(_) => None,
+        }
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// The same when an answer has begun.
+    fn midway(self) -> Self {
+        match self {
+            Self::Reset(reason) => Self::ResetMidway(reason),
+            Self::Lost(why) => Self::LostMidway(why),
+            other => other,
         }
     }
 }

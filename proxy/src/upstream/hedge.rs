@@ -1,0 +1,117 @@
+//! Asking another endpoint beside one that takes long: the first reply that settles the call wins, the others are
+//! dropped, which resets their streams at once. A try that fails does not win while another one is under way.
+//!
+//! Refused: company for calls that are not safe to repeat, beyond the budget, at the same endpoint, and before it
+//! is known how long answers take.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio::select;
+use tokio::time::{Instant, sleep_until};
+
+use super::attempt::Attempt;
+use super::attempts::{Tried, tried};
+use super::exchange::Exchange;
+use super::history::History;
+
+/// Tries that are under way, the first one first.
+struct Running<'t, R>(SmallVec<[Under<'t, R>; 2]>);
+
+type Under<'t, R> = Pin<Box<dyn Future<Output = Tried<R>> + Send + 't>>;
+
+/// Makes a try, and others beside it as the route's policy has it.
+pub(crate) async fn race<E: Exchange>(
+    history: &mut History<'_, E>,
+    attempt: Attempt,
+    what: &E,
+) -> Tried<E::Reply> {
+    let terms = history.terms;
+    let Some(hedge) = terms.policy.hedge.as_ref().filter(|_| terms.repeatable) else {
+        return tried(attempt, history.worker, what).await;
+    };
+    let started = attempt.started();
+    let cluster = history.cluster.name();
+    let (over, first_won) = match hedge.delay(cluster, started) {
+        None => (tried(attempt, history.worker, what).await, true),
+        Some(delay) => with_company(history, attempt, what, delay).await,
+    };
+    if over.settles {
+        // When another one won, the first would have taken longer still: leaving it out would make the live
+        // latencies look ever shorter, and hedges ever more frequent.
+        let latency = if first_won {
+            over.ended.latency
+        } else {
+            over.ended.now.saturating_duration_since(started)
+        };
+        hedge.observe(cluster, latency, over.ended.now);
+    }
+    over
+}
+
+/// The try that decides, and whether that is the first one.
+async fn with_company<E: Exchange>(
+    history: &mut History<'_, E>,
+    attempt: Attempt,
+    what: &E,
+    delay: Duration,
+) -> (Tried<E::Reply>, bool) {
+    let worker = history.worker;
+    let endpoint = attempt.endpoint().clone();
+    history.asked(&endpoint);
+    let mut next = attempt.started().checked_add(delay);
+    let mut running = Running(SmallVec::new());
+    running.0.push(Box::pin(tried(attempt, worker, what)));
+    loop {
+        let over = select! {
+            biased;
+            over = poll_fn(|cx| running.poll(cx)) => over,
+            () = until(next) => {
+                let now = Instant::now();
+                next = match history.hedge(now) {
+                    Some((attempt, permit)) => {
+                        running.0.push(Box::pin(async move {
+                            let _permit = permit;
+                            tried(attempt, worker, what).await
+                        }));
+                        now.checked_add(delay)
+                    }
+                    None => None,
+                };
+                continue;
+            }
+        };
+        if over.settles || running.0.is_empty() {
+            let first_won = Arc::ptr_eq(over.attempt.endpoint(), &endpoint);
+            return (over, first_won);
+        }
+        history.lost(over);
+    }
+}
+
+/// For ever, without a time.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+// === impl Running ===
+
+impl<R> Running<'_, R> {
+    /// The next one that is over; it is gone then.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Tried<R>> {
+        for index in 0..self.0.len() {
+            if let Poll::Ready(over) = self.0[index].as_mut().poll(cx) {
+                drop(self.0.swap_remove(index));
+                return Poll::Ready(over);
+            }
+        }
+        Poll::Pending
+    }
+}

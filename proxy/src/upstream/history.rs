@@ -1,0 +1,254 @@
+//! Where a call has been, and what follows from it.
+//!
+//! - What never reached a backend goes to another endpoint at once, free of every bound, while there is one.
+//! - Anything else is tried again if the route's policy names the failure, the call is safe to repeat, tries and
+//!   time are left, and budget and limit allow it: after a backoff, or when the backend asks for it.
+//! - No endpoint is asked again while another usable one has not been; then again any.
+//!
+//! Refused: hiding that a try may have been executed behind a later one that cannot have been.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use resilience::retry::{Next, Pushback, Series};
+use tokio::time::Instant;
+
+use super::attempt::Attempt;
+use super::attempts::Tried;
+use super::call::TryError;
+use super::cluster::Cluster;
+use super::endpoint::Endpoint;
+use super::error::CallError;
+use super::exchange::Exchange;
+use super::policy::Terms;
+use super::retries::{Reason, RetryPermit};
+use super::selection::{self, NoPick};
+
+/// How often endpoints whose connections closed under the call are asked again, when there is no other one.
+const SECOND_CHANCES: u32 = 2;
+
+/// The story of one call.
+pub(crate) struct History<'a, E: Exchange> {
+    pub(crate) cluster: &'a Arc<Cluster>,
+    pub(crate) worker: usize,
+    pub(crate) terms: &'a Terms<'a>,
+    tried: selection::Tried,
+    /// Those of `tried` that only closed a connection.
+    may_be_asked_again: selection::Tried,
+    second_chances: u32,
+    series: Option<Series>,
+    /// For the try beyond the first that is next, or under way.
+    permit: Option<RetryPermit>,
+    /// The next try may go where others have been, if it has to.
+    anywhere: bool,
+    /// Why there is a next try.
+    reason: Option<Reason>,
+    /// Tries made beside others.
+    hedges: u32,
+    /// What it would end with.
+    last: Option<Result<E::Reply, CallError>>,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    AtOnce,
+    After(Duration),
+    Stop,
+}
+
+// === impl History ===
+
+impl<'a, E: Exchange> History<'a, E> {
+    pub(crate) fn new(cluster: &'a Arc<Cluster>, worker: usize, terms: &'a Terms<'a>) -> Self {
+        Self {
+            cluster,
+            worker,
+            terms,
+            tried: selection::Tried::new(),
+            may_be_asked_again: selection::Tried::new(),
+            second_chances: 0,
+            series: None,
+            permit: None,
+            anywhere: false,
+            reason: None,
+            hedges: 0,
+            last: None,
+        }
+    }
+
+    /// A try at an endpoint that has not been asked, or at any, once all have been and the policy wants another.
+    pub(crate) fn pick(&mut self) -> Result<Result<Attempt, NoPick>, CallError> {
+        let now = Instant::now();
+        if self.terms.deadline <= now {
+            return Err(CallError::DeadlineExceeded);
+        }
+        let mut picked = self.cluster.select(&self.tried, now);
+        if picked.is_err() && self.anywhere && !self.tried.is_empty() {
+            self.tried.clear();
+            picked = self.cluster.select(&self.tried, now);
+        }
+        self.anywhere = false;
+        let picked = match picked {
+            Ok(picked) => picked,
+            Err(none) => return Ok(Err(none)),
+        };
+        match self.reason.take() {
+            Some(reason) => self.cluster.retried(reason),
+            None => self.cluster.first_try(now),
+        }
+        Ok(Ok(Attempt::start(picked, self.worker, now)))
+    }
+
+    /// What follows from a try that does not settle the call.
+    pub(crate) fn judge(&mut self, tried: Tried<E::Reply>) -> Step {
+        let now = tried.ended.now;
+        self.asked(tried.attempt.endpoint());
+        match tried.result {
+            Ok(reply) => {
+                let (reason, pushback) = (E::reason(&reply), E::pushback(&reply));
+                self.keep(Ok(reply));
+                self.again(reason, pushback, now)
+            }
+            Err(TryError::NotSent(error)) => {
+                self.may_be_asked_again
+                    .push(Arc::clone(tried.attempt.endpoint()));
+                self.elsewhere(error)
+            }
+            Err(TryError::TurnedAway(error)) => self.elsewhere(error),
+            Err(TryError::BrokeOff(error)) => {
+                self.keep(Err(error));
+                self.again(Reason::Reset, None, now)
+            }
+            Err(TryError::TimedOut(error)) => {
+                self.keep(Err(error));
+                self.again(Reason::Timeout, None, now)
+            }
+            Err(TryError::Failed(error)) => {
+                let reason = answered(&error);
+                self.keep(Err(error));
+                reason.map_or(Step::Stop, |reason| self.again(reason, None, now))
+            }
+        }
+    }
+
+    /// A try failed while another one is under way, which decides.
+    pub(crate) fn lost(&mut self, tried: Tried<E::Reply>) {
+        self.asked(tried.attempt.endpoint());
+        self.keep(tried.result.map_err(TryError::into_error));
+    }
+
+    /// What follows when there is no endpoint to go to.
+    pub(crate) fn nowhere(&mut self, none: NoPick) -> Step {
+        let now = Instant::now();
+        let again = match &self.last {
+            None => {
+                self.last = Some(Err(self.cluster.no_pick(none, now)));
+                return Step::Stop;
+            }
+            Some(Err(error)) if error.never_executed() => never_reached(error),
+            Some(_) => return Step::Stop,
+        };
+        if !self.may_be_asked_again.is_empty() && self.second_chances < SECOND_CHANCES {
+            self.second_chances += 1;
+            let again = std::mem::take(&mut self.may_be_asked_again);
+            let is_one =
+                |tried: &mut Arc<Endpoint>| again.iter().any(|one| Arc::ptr_eq(one, tried));
+            self.tried.retain(|tried| !is_one(tried));
+            return Step::AtOnce;
+        }
+        self.again(again, None, now)
+    }
+
+    /// Another try beside those under way, at an endpoint of its own, if there may be one.
+    pub(crate) fn hedge(&mut self, now: Instant) -> Option<(Attempt, RetryPermit)> {
+        let most = self.terms.policy.hedge.as_ref()?.max;
+        if self.hedges >= most {
+            return None;
+        }
+        let picked = self.cluster.select(&self.tried, now).ok()?;
+        let permit = self.cluster.may_retry(now)?;
+        self.hedges += 1;
+        self.cluster.retried(Reason::Hedge);
+        self.asked(&picked.endpoint);
+        Some((Attempt::start(picked, self.worker, now), permit))
+    }
+
+    /// The endpoint is not to be asked again while there are others.
+    pub(crate) fn asked(&mut self, endpoint: &Arc<Endpoint>) {
+        if !self.tried.iter().any(|known| Arc::ptr_eq(known, endpoint)) {
+            self.tried.push(Arc::clone(endpoint));
+        }
+    }
+
+    /// What the call ends with if nothing better comes.
+    pub(crate) fn end(self) -> Result<E::Reply, CallError> {
+        self.last.unwrap_or(Err(CallError::DeadlineExceeded))
+    }
+
+    fn elsewhere(&mut self, error: CallError) -> Step {
+        self.reason = Some(never_reached(&error));
+        self.keep(Err(error));
+        Step::AtOnce
+    }
+
+    /// Another try as the policy has it, or none.
+    fn again(&mut self, reason: Reason, pushback: Option<Pushback>, now: Instant) -> Step {
+        let Some(retry) = self
+            .terms
+            .policy
+            .retry
+            .as_ref()
+            .filter(|retry| retry.wants(reason))
+        else {
+            return Step::Stop;
+        };
+        let executed = !matches!(reason, Reason::Connect | Reason::RefusedStream);
+        if executed && !self.terms.repeatable {
+            return Step::Stop;
+        }
+        let series = self.series.get_or_insert_with(|| retry.series());
+        let Next::Again(wait) = series.after(now, self.terms.deadline, pushback) else {
+            return Step::Stop;
+        };
+        // The one before is over: its place is free.
+        self.permit = None;
+        self.permit = self.cluster.may_retry(now);
+        if self.permit.is_none() {
+            return Step::Stop;
+        }
+        (self.anywhere, self.reason) = (true, Some(reason));
+        Step::After(wait)
+    }
+
+    /// What may have been executed is not forgotten for what cannot have been.
+    fn keep(&mut self, result: Result<E::Reply, CallError>) {
+        let never = |result: &Result<E::Reply, CallError>| match result {
+            Ok(_) => false,
+            Err(error) => error.never_executed(),
+        };
+        match &self.last {
+            Some(last) if !never(last) && never(&result) => {}
+            _ => self.last = Some(result),
+        }
+    }
+}
+
+/// What a try that never reached a backend failed for.
+fn never_reached(error: &CallError) -> Reason {
+    match error {
+        CallError::Refused { .. } => Reason::RefusedStream,
+        _ => Reason::Connect,
+    }
+}
+
+/// The gRPC code of an answer that is none. Another try would not make a message smaller, and what broke off in
+/// the middle was an answer.
+fn answered(error: &CallError) -> Option<Reason> {
+    match error {
+        CallError::NotGrpc { .. } | CallError::NoStatus | CallError::Malformed(_) => {
+            Some(Reason::Code(error.grpc_code()))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,249 @@
+//! What a route says about repeating its calls, compiled once for each row: when, how often, how soon, and
+//! whether a call may be repeated that may have been executed.
+//!
+//! A service that knows repeated calls by a key makes them safe: a call without one gets a key of the gateway's
+//! own, the same at every try. Only a route that retries or hedges adds it, since without a policy no call
+//! is sent again that may have been executed, and a service need not remember what cannot come twice.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use mesh_config::model::{self as config, HedgeAfter, RetryOn};
+use resilience::backoff::Backoff;
+use resilience::latency::LiveQuantile;
+use resilience::retry::Series;
+use tokio::time::Instant;
+use transcode::Code;
+
+use super::cluster::Cluster;
+use super::retries::Reason;
+
+/// Stands beside a key that the gateway made for its own tries: the service need not keep it for longer.
+const KEY_ORIGIN: HeaderName = HeaderName::from_static("idempotency-key-origin");
+/// Its value.
+const GATEWAY: HeaderValue = HeaderValue::from_static("gateway");
+
+/// How the calls of a row are repeated.
+#[derive(Debug, Default)]
+pub struct CallPolicy {
+    pub(crate) retry: Option<RetryTerms>,
+    pub(crate) hedge: Option<HedgeTerms>,
+    /// The metadata by which the service knows a repeated call.
+    dedupe: Option<HeaderName>,
+    /// Twice is as once, whatever the HTTP method.
+    idempotent: bool,
+}
+
+/// What a method says of being called twice.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Repeats<'a> {
+    /// It changes nothing, or twice is as once.
+    pub idempotent: bool,
+    /// The metadata by which its service knows a repeated call.
+    pub dedupe: Option<&'a str>,
+}
+
+/// One call's share of it, and its time.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// What the route says.
+    pub policy: &'a CallPolicy,
+    /// Whether this call may be sent again even if it may have been executed.
+    pub repeatable: bool,
+    /// When the caller has no use for an answer any more.
+    pub deadline: Instant,
+    /// Whether the caller asked for less time than the route has: what is late then is not the endpoint's fault.
+    pub impatient: bool,
+}
+
+/// When a call is tried again.
+#[derive(Debug)]
+pub(crate) struct RetryTerms {
+    attempts: NonZeroU32,
+    on: RetryOn,
+    /// Bit `n`: gRPC code `n`, named itself or by the HTTP status that it maps to.
+    codes: u32,
+    pub(crate) per_try_timeout: Duration,
+    backoff: Backoff,
+}
+
+/// When another endpoint is asked beside the first.
+#[derive(Debug)]
+pub(crate) struct HedgeTerms {
+    after: After,
+    pub(crate) max: u32,
+}
+
+#[derive(Debug)]
+enum After {
+    Fixed(Duration),
+    /// What a share of the live answers takes, by cluster.
+    Live(Box<[(Arc<str>, Arc<LiveQuantile>)]>),
+}
+
+// === impl CallPolicy ===
+
+impl CallPolicy {
+    /// Nothing is repeated that may have been executed.
+    pub const NONE: &'static Self = &Self {
+        retry: None,
+        hedge: None,
+        dedupe: None,
+        idempotent: false,
+    };
+
+    /// What a route says of the calls of one of its rows to any of `clusters`. `row` names it among all rows.
+    #[must_use]
+    pub fn new<'c>(
+        (retry, hedge): (Option<&config::Retry>, Option<config::Hedge>),
+        method: Repeats<'_>,
+        row: &str,
+        clusters: impl Iterator<Item = &'c Arc<Cluster>>,
+    ) -> Self {
+        let named = retry.and_then(|retry| retry.dedupe.as_deref());
+        let dedupe = named.or(method.dedupe);
+        Self {
+            retry: retry.and_then(RetryTerms::new),
+            hedge: hedge.map(|hedge| HedgeTerms::new(hedge, row, clusters)),
+            dedupe: dedupe.and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok()),
+            idempotent: method.idempotent || retry.is_some_and(|retry| retry.unsafe_methods),
+        }
+    }
+
+    /// Whether a call by this HTTP method may be sent again even if it may have been executed.
+    #[must_use]
+    pub fn may_repeat(&self, method: &str) -> bool {
+        self.is_some()
+            && (self.idempotent
+                || self.dedupe.is_some()
+                || matches!(method, "GET" | "HEAD" | "PUT" | "DELETE"))
+    }
+
+    /// The metadata by which the service knows a repeated call, if that matters to the route.
+    #[must_use]
+    pub fn dedupe(&self) -> Option<&HeaderName> {
+        self.dedupe.as_ref().filter(|_| self.is_some())
+    }
+
+    /// The key, and the word that it is the gateway's, for a call that is only safe to repeat with one and has
+    /// none of the client's.
+    #[must_use]
+    pub fn own_key(
+        &self,
+        sent: &[(HeaderName, HeaderValue)],
+    ) -> Option<[(HeaderName, HeaderValue); 2]> {
+        let name = self.dedupe().filter(|_| !self.idempotent)?;
+        if sent.iter().any(|(known, _)| known == name) {
+            return None;
+        }
+        let key = format!("gateway-{:032x}", fastrand::u128(..));
+        let key = HeaderValue::try_from(key).ok()?;
+        Some([(name.clone(), key), (KEY_ORIGIN, GATEWAY)])
+    }
+
+    fn is_some(&self) -> bool {
+        self.retry.is_some() || self.hedge.is_some()
+    }
+}
+
+// === impl Terms ===
+
+impl Terms<'_> {
+    /// A call that is not repeated, with all the time to a deadline.
+    #[must_use]
+    pub fn until(deadline: Instant) -> Self {
+        Self {
+            policy: CallPolicy::NONE,
+            repeatable: false,
+            deadline,
+            impatient: false,
+        }
+    }
+}
+
+// === impl RetryTerms ===
+
+impl RetryTerms {
+    /// Nothing without a backoff, which the configuration has checked.
+    fn new(retry: &config::Retry) -> Option<Self> {
+        let backoff = Backoff::new(retry.backoff.base.get(), retry.backoff.max.get()).ok()?;
+        let by_status =
+            (1..=16).filter(|code| retry.on.http_status(Code::from_number(*code).http_status()));
+        Some(Self {
+            attempts: retry.attempts,
+            codes: by_status.fold(retry.on.grpc, |codes, code| codes | 1 << code),
+            on: retry.on.clone(),
+            per_try_timeout: retry.per_try_timeout.get(),
+            backoff,
+        })
+    }
+
+    /// Whether another try is wanted after this.
+    pub(crate) fn wants(&self, after: Reason) -> bool {
+        match after {
+            Reason::Connect => self.on.connect,
+            Reason::RefusedStream => self.on.refused_stream,
+            Reason::Reset => self.on.reset,
+            Reason::Timeout => self.on.timeout,
+            Reason::Code(code) => code < u32::BITS && self.codes & (1 << code) != 0,
+            Reason::Status(status) => self.on.http_status(status),
+            Reason::Hedge => false,
+        }
+    }
+
+    pub(crate) fn series(&self) -> Series {
+        Series::new(self.attempts, self.backoff, fastrand::Rng::new())
+    }
+}
+
+// === impl HedgeTerms ===
+
+impl HedgeTerms {
+    fn new<'c>(
+        hedge: config::Hedge,
+        row: &str,
+        clusters: impl Iterator<Item = &'c Arc<Cluster>>,
+    ) -> Self {
+        let after = match hedge.after {
+            HedgeAfter::Fixed(time) => After::Fixed(time.get()),
+            HedgeAfter::Quantile(share) => {
+                let live = |cluster: &'c Arc<Cluster>| {
+                    (
+                        Arc::clone(cluster.name()),
+                        cluster.latencies_of(row, share.ratio()),
+                    )
+                };
+                After::Live(clusters.map(live).collect())
+            }
+        };
+        Self {
+            after,
+            max: hedge.max.get(),
+        }
+    }
+
+    /// How long an answer of the cluster is waited for; nothing while too few came to know.
+    pub(crate) fn delay(&self, cluster: &str, now: Instant) -> Option<Duration> {
+        match &self.after {
+            After::Fixed(time) => Some(*time),
+            After::Live(_) => self.live(cluster)?.get(now),
+        }
+    }
+
+    /// An answer took so long, or longer.
+    pub(crate) fn observe(&self, cluster: &str, latency: Duration, now: Instant) {
+        if let Some(live) = self.live(cluster) {
+            live.record(latency, now);
+        }
+    }
+
+    fn live(&self, cluster: &str) -> Option<&LiveQuantile> {
+        let After::Live(all) = &self.after else {
+            return None;
+        };
+        let (_, live) = all.iter().find(|(name, _)| **name == *cluster)?;
+        Some(live)
+    }
+}
