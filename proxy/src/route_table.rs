@@ -9,6 +9,7 @@ mod compile;
 mod conditions;
 mod policies;
 mod row;
+mod variables;
 mod words;
 
 use std::ops::ControlFlow;

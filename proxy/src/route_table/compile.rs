@@ -16,7 +16,7 @@ use transcode::{
 };
 
 use super::words::{choices, host_pattern, path_pattern, pattern};
-use super::{Conditions, Found, SystemPage, policies};
+use super::{Conditions, Found, SystemPage, policies, variables};
 use crate::edge::Head;
 use crate::upstream::Method;
 
@@ -269,6 +269,9 @@ impl Compiler<'_> {
                     .for_each(|error| self.compile_error(&source.at, error));
             }
         };
+        for (path, why) in variables::unknown(source.route, &bindings) {
+            self.problem(format!("{}.{path}", source.at), why);
+        }
         for binding in bindings {
             self.binding(source, transcode, binding);
         }

@@ -98,6 +98,37 @@ async fn check_finds_what_only_descriptors_can_tell() {
 }
 
 #[tokio::test]
+async fn check_knows_the_variables_of_paths() {
+    let policies = "hash_on: { path: resource }, canary: { cluster: canary, share: 1% }, \
+                    rate_limit: { requests: 1, per: 1s, key: [\"path:resource_id\", \"path:counter\"] }, ";
+    let file = File::new(
+        &BROKEN
+            .replace("nonsense", "127.0.0.1:0")
+            .replace(", retries: 3", "")
+            .replace(
+                "routes:\n",
+                "  - { name: canary, protocol: grpc, endpoints: { static: [\"127.0.0.1:1\"] } }\nroutes:\n",
+            )
+            .replace("to: count ", &format!("{policies}to: counter "))
+            .replace("  - { name: b, to: counter, timeout: soon }\n", ""),
+    );
+    let ended = proxy(&["check", file.path().to_str().unwrap()]).await;
+    assert_eq!(ended.status.code(), Some(2));
+    let lines: Vec<&str> = ended.output.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", ended.output);
+    for (line, path) in lines.iter().zip(["hash_on.path", "rate_limit.key[1]"]) {
+        assert!(
+            line.contains(&format!("mesh.yaml:6: routes[0].{path}: ")),
+            "{line}"
+        );
+        assert!(
+            line.contains("resource_id"),
+            "it names what there is: {line}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn run_with_a_broken_file_exits_2_with_all_mistakes() {
     let file = File::new(BROKEN);
     let ended = proxy(&["run", "--config", file.path().to_str().unwrap()]).await;
