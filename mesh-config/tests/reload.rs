@@ -304,6 +304,16 @@ async fn boot_settings_ask_for_a_restart_until_they_are_taken_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn other_bounds_of_overload_need_no_restart() {
+    let mut mesh_file = Fixture::start(&mesh(1));
+    mesh_file.write(&format!("overload: {{ memory: 1GiB }}\n{}", mesh(1)));
+    let status = mesh_file.reloaded().await;
+    assert_eq!(status.history[0].summary, "overload: changed");
+    assert!(status.restart_needed.is_empty());
+    assert!(status.snapshot.overload.memory.is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn history_is_bounded() {
     let mut mesh_file = Fixture::start(&mesh(1));
     for port in 2..42 {
