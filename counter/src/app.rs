@@ -13,12 +13,12 @@ use prometheus_client::registry::Registry;
 use service_kit::metrics::GrpcMetrics;
 use service_kit::{Admin, Drain, Readiness, program, shutdown};
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::dispatch::{COUNTER_SERVICE, Dispatch};
-use crate::metrics::StoreMetrics;
+use crate::metrics::{KeyMetrics, StoreMetrics};
 use crate::server::Server;
 use crate::service::Counters;
 use crate::settings::{Settings, StoreChoice};
@@ -29,12 +29,16 @@ use crate::store::{MemoryStore, RedisStore, Store};
 /// How long the ready line waits for the store.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How often the store is asked to drop idempotency keys past their retention.
+const FORGET_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The program's name.
 pub const PROGRAM: &str = "highpress-counter";
 
 /// The counter service over a store.
 pub struct App {
     server: Server,
+    store: Arc<dyn Store>,
     status: Arc<ServiceStatus>,
     readiness: Readiness,
     health: HealthReporter,
@@ -53,7 +57,12 @@ impl App {
             "Events that are counted but not yet sent to the event stream; always 0 in this version, which sends none",
             Gauge::<i64>::default(),
         );
-        let counters = Counters::new(store, StoreMetrics::register(registry), status.clone());
+        let counters = Counters::new(
+            store.clone(),
+            StoreMetrics::register(registry),
+            KeyMetrics::register(registry, store.clone()),
+            status.clone(),
+        );
         let health = HealthReporter::new();
         let dispatch = Dispatch::new(
             counters,
@@ -63,6 +72,7 @@ impl App {
         let server = Server::new(dispatch, GrpcMetrics::register(registry));
         Ok(Self {
             server,
+            store,
             status,
             readiness,
             health,
@@ -78,17 +88,20 @@ impl App {
     pub async fn serve(self, listener: TcpListener, drain: Drain, drain_timeout: Duration) {
         let Self {
             server,
+            store,
             readiness,
             health,
             ..
         } = self;
         let report = report_health(health, readiness.clone());
+        let forget = forget_keys(store);
         let serve = async {
             server.serve(listener, &drain, drain_timeout).await;
         };
         tokio::select! {
             () = serve => {}
             () = report => {}
+            () = forget => {}
         }
     }
 }
@@ -106,6 +119,16 @@ async fn report_health(health: HealthReporter, readiness: Readiness) {
         health.set_service_status(COUNTER_SERVICE, status).await;
         // The sender lives in `readiness`, so this cannot fail.
         let _ = ready.changed().await;
+    }
+}
+
+/// Keeps an idle store from keeping what nobody may ask for any more.
+async fn forget_keys(store: Arc<dyn Store>) {
+    let mut turns = tokio::time::interval(FORGET_INTERVAL);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        store.forget().await;
     }
 }
 
@@ -156,13 +179,15 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<(TcpListener, S
 
 async fn open_store(settings: &Settings, readiness: &Readiness) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match &settings.store {
-        StoreChoice::Memory => Arc::new(MemoryStore::new()),
+        StoreChoice::Memory => Arc::new(MemoryStore::new(settings.keys)),
         StoreChoice::Embedded(directory) => {
-            Arc::new(EmbeddedStore::open(directory, Events::Off, readiness.clone()).await?)
+            let readiness = readiness.clone();
+            Arc::new(EmbeddedStore::open(directory, Events::Off, settings.keys, readiness).await?)
         }
         StoreChoice::Redis(target) => Arc::new(RedisStore::start(
             target.clone(),
             settings.redis_timeout,
+            &settings.keys,
             readiness.clone(),
         )),
     })

@@ -49,6 +49,8 @@ pub(crate) fn from_store(error: &StoreError) -> Status {
     let (code, reason) = match error {
         StoreError::Overflow { .. } => (Code::OutOfRange, "COUNTER_OVERFLOW"),
         StoreError::NotACount { .. } => (Code::FailedPrecondition, "NOT_A_COUNT"),
+        StoreError::KeyReused { .. } => (Code::InvalidArgument, "IDEMPOTENCY_KEY_REUSED"),
+        StoreError::KeysFull { .. } => (Code::ResourceExhausted, "IDEMPOTENCY_KEYS_FULL"),
         StoreError::Unavailable(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
         StoreError::OutcomeUnknown(_) => (Code::Unavailable, "OUTCOME_UNKNOWN"),
         StoreError::Broken(_) => (Code::Internal, "STORE_BROKEN"),

@@ -7,6 +7,7 @@ pub mod app;
 mod dispatch;
 mod error;
 pub mod id;
+pub mod idempotency;
 mod metrics;
 mod server;
 mod service;

@@ -1,6 +1,7 @@
 //! The counter service: proto in, proto out. It checks, asks the store, answers.
 //!
-//! It refuses ids that break the rules and batches of none or more than 1,000, all faults at once; it keeps nothing itself.
+//! It refuses ids and idempotency keys that break the rules and batches of none or more than 1,000, all faults at once; it
+//! keeps nothing itself.
 
 use std::sync::Arc;
 
@@ -9,11 +10,13 @@ use proto::counter::{
     BatchGetRequest, BatchGetResponse, GetCounterRequest, GetCounterResponse, GetStatusRequest,
     GetStatusResponse, IncrementRequest, IncrementResponse,
 };
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
 
 use crate::error::{Violation, from_store, invalid};
-use crate::id::CounterId;
-use crate::metrics::{Operation, StoreMetrics};
+use crate::id::{CounterId, InvalidId, Problem};
+use crate::idempotency::{IdempotencyKey, InvalidKey, Origin};
+use crate::metrics::{KeyMetrics, Operation, StoreMetrics};
 use crate::status::ServiceStatus;
 use crate::store::{Increment, Store, UnixMillis};
 
@@ -21,12 +24,17 @@ use crate::store::{Increment, Store, UnixMillis};
 pub const MAX_BATCH: usize = 1000;
 /// How many wrong items of a batch are named before the rest is only counted.
 const MAX_VIOLATIONS: usize = 20;
+/// Metadata of a request: `gateway` if the key is the gateway's own, made for its retries.
+const KEY_ORIGIN: &str = "idempotency-key-origin";
+/// Metadata of an answer: it is that of an earlier call with the same key.
+const REPLAYED: &str = "idempotency-replayed";
 
 /// The service over any store.
 #[derive(Debug)]
 pub(crate) struct Counters {
     store: Arc<dyn Store>,
     metrics: StoreMetrics,
+    keys: KeyMetrics,
     status: Arc<ServiceStatus>,
 }
 
@@ -34,11 +42,13 @@ impl Counters {
     pub(crate) fn new(
         store: Arc<dyn Store>,
         metrics: StoreMetrics,
+        keys: KeyMetrics,
         status: Arc<ServiceStatus>,
     ) -> Self {
         Self {
             store,
             metrics,
+            keys,
             status,
         }
     }
@@ -50,25 +60,39 @@ impl CounterService for Counters {
         &self,
         request: Request<IncrementRequest>,
     ) -> Result<Response<IncrementResponse>, Status> {
+        let key = idempotency_key(request.metadata());
         let IncrementRequest {
             resource_id,
             counter_type,
             delta,
         } = request.into_inner();
-        let counter = check(&resource_id, &counter_type)?;
-        // proto3 cannot tell an absent delta from 0, so 0 is the default increment.
-        let delta = if delta == 0 { 1 } else { delta };
+        let (counter, key) = check_both(&resource_id, &counter_type, key)?;
+        let origin = key.as_ref().map(IdempotencyKey::origin);
+        let increment = Increment {
+            counter,
+            // proto3 cannot tell an absent delta from 0, so 0 is the default increment.
+            delta: if delta == 0 { 1 } else { delta },
+            key,
+        };
         let timer = self.metrics.begin(Operation::Increment);
-        let counted = self.store.increment(Increment { counter, delta }).await;
-        let counted = timer.end(counted).map_err(|error| from_store(&error))?;
-        Ok(Response::new(IncrementResponse {
+        let counted = timer.end(self.store.increment(increment).await);
+        if let Some(origin) = origin {
+            self.keys.record(origin, &counted);
+        }
+        let counted = counted.map_err(|error| from_store(&error))?;
+        let mut response = Response::new(IncrementResponse {
             success: true,
             current_value: counted.value,
             message: "counted".to_owned(),
             resource_id,
             counter_type,
             timestamp: counted.at.seconds(),
-        }))
+        });
+        if counted.replayed {
+            let yes = MetadataValue::<Ascii>::from_static("true");
+            response.metadata_mut().insert(REPLAYED, yes);
+        }
+        Ok(response)
     }
 
     async fn get_counter(
@@ -122,14 +146,55 @@ fn answer(item: GetCounterRequest, value: i64, at: UnixMillis) -> GetCounterResp
     }
 }
 
+/// The key that the caller sent, if any. One call has one key.
+fn idempotency_key(metadata: &MetadataMap) -> Result<Option<IdempotencyKey>, InvalidKey> {
+    let mut keys = metadata.get_all(proto::IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else {
+        return Ok(None);
+    };
+    if keys.next().is_some() {
+        return Err(InvalidKey);
+    }
+    let gateways = metadata
+        .get(KEY_ORIGIN)
+        .is_some_and(|origin| origin == Origin::Gateway.label());
+    let origin = if gateways {
+        Origin::Gateway
+    } else {
+        Origin::Client
+    };
+    let text = key.to_str().map_err(|_| InvalidKey)?;
+    IdempotencyKey::new(text, origin).map(Some)
+}
+
+fn check_both(
+    resource_id: &str,
+    counter_type: &str,
+    key: Result<Option<IdempotencyKey>, InvalidKey>,
+) -> Result<(CounterId, Option<IdempotencyKey>), Status> {
+    match (CounterId::new(resource_id, counter_type), key) {
+        (Ok(counter), Ok(key)) => Ok((counter, key)),
+        (counter, key) => {
+            let fields = counter.err().map(|error| violations(&error));
+            let key = key.err().map(|error| Violation {
+                field: proto::IDEMPOTENCY_KEY.to_owned(),
+                why: error.to_string(),
+            });
+            Err(invalid(fields.into_iter().flatten().chain(key).collect()))
+        }
+    }
+}
+
+fn violations(error: &InvalidId) -> Vec<Violation> {
+    let violation = |problem: &Problem| Violation {
+        field: problem.field.to_owned(),
+        why: problem.why.to_owned(),
+    };
+    error.0.iter().map(violation).collect()
+}
+
 fn check(resource_id: &str, counter_type: &str) -> Result<CounterId, Status> {
-    CounterId::new(resource_id, counter_type).map_err(|error| {
-        let violations = error.0.iter().map(|problem| Violation {
-            field: problem.field.to_owned(),
-            why: problem.why.to_owned(),
-        });
-        invalid(violations.collect())
-    })
+    CounterId::new(resource_id, counter_type).map_err(|error| invalid(violations(&error)))
 }
 
 fn check_all(items: &[GetCounterRequest]) -> Result<Vec<CounterId>, Status> {

@@ -13,6 +13,7 @@ use clap::Parser;
 use service_kit::Mistakes;
 use service_kit::settings as kit;
 
+use crate::idempotency::{Term, Terms};
 use crate::store::redis::Target;
 
 const DEFAULT_LISTEN: SocketAddr =
@@ -63,6 +64,18 @@ pub struct Arguments {
     /// Register in Consul: not in this version
     #[arg(long, value_name = "URL")]
     consul: Option<String>,
+    /// How long a client's idempotency key is remembered [default: 1h]
+    #[arg(long, value_name = "DURATION")]
+    idempotency_retention: Option<String>,
+    /// Room for clients' idempotency keys; when it is full, increments with a new one are refused [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    idempotency_memory: Option<String>,
+    /// How long a key is remembered that a gateway made for its own retries [default: 2m]
+    #[arg(long, value_name = "DURATION")]
+    idempotency_gateway_retention: Option<String>,
+    /// Room for gateways' idempotency keys, likewise [default: 1GiB]
+    #[arg(long, value_name = "SIZE")]
+    idempotency_gateway_memory: Option<String>,
     /// The longest that a command to Redis may take [default: 1s]
     #[arg(long, value_name = "DURATION")]
     redis_timeout: Option<String>,
@@ -86,6 +99,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Where counts are kept.
     pub store: StoreChoice,
+    /// How long idempotency keys are remembered, and their room.
+    pub keys: Terms,
     /// The longest that a command to Redis may take.
     pub redis_timeout: Duration,
     /// How long calls in flight may take to finish.
@@ -125,6 +140,39 @@ impl Arguments {
         self.read(kit::Settings::open(self.config.as_deref()))
     }
 
+    fn keys(&self, kit: &mut kit::Settings) -> Terms {
+        let Terms { client, gateway } = Terms::default();
+        let mut term = |name: &str, flags: [&Option<String>; 2], default: Term| Term {
+            retention: kit.value_with(
+                &format!("{name}_retention"),
+                flags[0].as_deref(),
+                default.retention,
+                positive_duration,
+            ),
+            memory: kit.value_with(
+                &format!("{name}_memory"),
+                flags[1].as_deref(),
+                default.memory,
+                kit::size,
+            ),
+        };
+        Terms {
+            client: term(
+                "idempotency",
+                [&self.idempotency_retention, &self.idempotency_memory],
+                client,
+            ),
+            gateway: term(
+                "idempotency_gateway",
+                [
+                    &self.idempotency_gateway_retention,
+                    &self.idempotency_gateway_memory,
+                ],
+                gateway,
+            ),
+        }
+    }
+
     fn read(&self, mut kit: kit::Settings) -> Result<Settings, Mistakes> {
         let settings = Settings {
             listen: kit.value("listen", self.listen.as_deref(), DEFAULT_LISTEN),
@@ -134,6 +182,7 @@ impl Arguments {
                 self.store.as_deref(),
                 StoreChoice::Embedded(DEFAULT_STORE.into()),
             ),
+            keys: self.keys(&mut kit),
             drain_timeout: kit.value_with(
                 "drain_timeout",
                 self.drain_timeout.as_deref(),

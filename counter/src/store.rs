@@ -2,11 +2,15 @@
 //!
 //! A store answers an increment only when it is done for good (as durable as the store is), changes nothing when it
 //! answers [`StoreError::Overflow`] or [`StoreError::Unavailable`], and says [`StoreError::OutcomeUnknown`] when it cannot
-//! know: it never repeats an increment by itself.
+//! know: it never repeats an increment by itself. An increment with an idempotency key is remembered with its result in the
+//! same atomic step, and a repeat within the key's retention gets that result.
 
 pub mod embedded;
 pub mod memory;
 pub mod redis;
+mod remember;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 
 use crate::id::CounterId;
+use crate::idempotency::{IdempotencyKey, Origin};
 
 pub use self::embedded::EmbeddedStore;
 pub use self::memory::MemoryStore;
@@ -27,6 +32,8 @@ pub struct Increment {
     pub counter: CounterId,
     /// What to add; not 0.
     pub delta: i64,
+    /// By what a repeat is known.
+    pub key: Option<IdempotencyKey>,
 }
 
 /// What an increment came to.
@@ -36,6 +43,8 @@ pub struct Counted {
     pub value: i64,
     /// When it was counted.
     pub at: UnixMillis,
+    /// Whether this is the answer to an earlier increment with the same key.
+    pub replayed: bool,
 }
 
 /// A point of wall-clock time, in milliseconds since 1970.
@@ -78,6 +87,29 @@ pub enum StoreError {
         /// What it holds instead.
         why: Arc<str>,
     },
+    /// The key was used for another increment of this counter. Nothing was changed.
+    #[error(
+        "this idempotency key was used to add {first} to `{key}`, not {delta}; nothing was changed"
+    )]
+    KeyReused {
+        /// The counter.
+        key: Box<str>,
+        /// What the key's increment added.
+        first: i64,
+        /// What was to be added.
+        delta: i64,
+    },
+    /// There is no room to remember another key. Nothing was changed.
+    #[error(
+        "there is no room for another idempotency key: those of the {}s take all of their {memory} bytes; nothing was changed",
+        origin.label()
+    )]
+    KeysFull {
+        /// Whose keys they are.
+        origin: Origin,
+        /// The room that they have.
+        memory: u64,
+    },
     /// The store is away or cannot take more. Nothing was changed.
     #[error("{0}")]
     Unavailable(Arc<str>),
@@ -94,6 +126,12 @@ pub enum StoreError {
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// `memory`, `embedded` or `redis`.
     fn kind(&self) -> &'static str;
+
+    /// Bytes that remembered keys take, by [`Origin`].
+    fn remembered(&self) -> [u64; Origin::ALL.len()];
+
+    /// Drops keys that are long past their retention. For whoever calls it now and then, so that an idle store is empty.
+    async fn forget(&self);
 
     /// Adds to one counter.
     async fn increment(&self, increment: Increment) -> Result<Counted, StoreError>;

@@ -6,6 +6,8 @@ mod grpc {
     mod contract;
     mod crash;
     mod disk_full;
+    mod idempotency;
+    mod idempotency_redis;
     mod program;
     mod redis_away;
     mod setup;

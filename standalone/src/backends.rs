@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use highpress_analytics::exact::ExactState;
+use highpress_counter::idempotency::Terms;
 use highpress_counter::store::Store;
 use highpress_counter::store::embedded::{EmbeddedStore, EventLog, Events};
 use service_kit::{Admin, AdminServer, Drain, Readiness, metrics};
@@ -39,7 +40,8 @@ impl Backends {
     pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let directory = settings.data.join("counter");
         let readiness = Readiness::new();
-        let store = EmbeddedStore::open(&directory, Events::On, readiness.clone()).await?;
+        let terms = Terms::default();
+        let store = EmbeddedStore::open(&directory, Events::On, terms, readiness.clone()).await?;
         let log = store
             .events()
             .context("the store was opened without events")?;

@@ -1,11 +1,15 @@
 //! Counts on disk in one directory, in this process: acknowledged means fsynced.
 //!
 //! One writer thread takes all increments that wait, applies them as one atomic batch, syncs once and answers all of them (group
-//! commit), so that the cost of a sync is shared. Reads go straight to the tables. A directory belongs to one process at a
-//! time. With [`Events::On`] each increment leaves an event in the same batch: see [`EventLog`]. Engine: <https://docs.rs/fjall>.
+//! commit), so that the cost of a sync is shared. Idempotency keys are in the same batch; with [`Events::On`] each increment
+//! leaves an event there too: see [`EventLog`]. Reads go straight to the tables. A directory belongs to one process at a time.
+//! Engine: <https://docs.rs/fjall>.
 
+mod batch;
 mod engine;
 mod events;
+mod keys;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -20,10 +24,11 @@ use async_trait::async_trait;
 use service_kit::Readiness;
 use tokio::sync::oneshot;
 
-use self::engine::Engine;
-use self::writer::{Command, Request, Shared, Writer};
+use self::tables::Tables;
+use self::writer::{Command, Place, Request, Shared, Writer};
 use super::{Counted, Increment, Store, StoreError};
 use crate::id::CounterId;
+use crate::idempotency::{Origin, Terms};
 
 pub use self::engine::OpenError;
 pub use self::events::{Event, EventLog, SOURCE};
@@ -56,32 +61,25 @@ impl EmbeddedStore {
     pub async fn open(
         directory: &Path,
         events: Events,
+        terms: Terms,
         readiness: Readiness,
     ) -> Result<Self, OpenError> {
-        let directory = directory.to_path_buf();
-        let opened =
-            tokio::task::spawn_blocking(move || Self::open_blocking(directory, events, readiness))
-                .await;
+        let place = Place {
+            directory: directory.to_path_buf(),
+            events,
+            terms,
+            readiness,
+        };
+        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(place)).await;
         opened.unwrap_or_else(|error| Err(OpenError::Interrupted(error.to_string())))
     }
 
-    fn open_blocking(
-        directory: PathBuf,
-        events: Events,
-        readiness: Readiness,
-    ) -> Result<Self, OpenError> {
-        let engine = Engine::open(&directory)?;
-        let cursor = engine.cursor()?;
-        let shared = Arc::new(Shared::new(engine, cursor));
+    fn open_blocking(place: Place) -> Result<Self, OpenError> {
+        let (directory, events) = (place.directory.clone(), place.events);
+        let tables = Tables::open(&directory, &place.terms)?;
+        let shared = Arc::new(Shared::new(&tables));
         let (queue, commands) = sync_channel(QUEUE);
-        let writer = Writer::new(
-            directory.clone(),
-            commands,
-            shared.clone(),
-            events,
-            cursor,
-            readiness,
-        );
+        let writer = Writer::new(place, commands, shared.clone(), tables);
         let writer = std::thread::Builder::new()
             .name("counter-writer".to_owned())
             .spawn(move || writer.run())
@@ -129,6 +127,15 @@ impl fmt::Debug for EmbeddedStore {
 impl Store for EmbeddedStore {
     fn kind(&self) -> &'static str {
         "embedded"
+    }
+
+    fn remembered(&self) -> [u64; Origin::ALL.len()] {
+        self.shared.key_bytes()
+    }
+
+    async fn forget(&self) {
+        // A full queue means that the writer is busy, and next time is early enough.
+        let _ = self.queue.try_send(Command::Forget);
     }
 
     async fn increment(&self, increment: Increment) -> Result<Counted, StoreError> {

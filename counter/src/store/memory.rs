@@ -1,54 +1,76 @@
 //! Counts in this process's memory: gone when it ends. For trying out, for tests, and as the measure of what the rest costs.
 
-use std::collections::HashMap;
+mod shard;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
+use self::shard::{Room, Shard};
 use super::{Counted, Increment, Store, StoreError, UnixMillis};
 use crate::id::CounterId;
+use crate::idempotency::{Origin, Terms};
 
 /// Enough that threads rarely meet at one lock.
 const SHARDS: usize = 64;
 
-type Shard = Mutex<HashMap<CounterId, i64>>;
-
 /// The store in memory.
 pub struct MemoryStore {
-    shards: Box<[Shard]>,
+    shards: Box<[Mutex<Shard>]>,
     /// Chooses the shard; keyed at random, so that nobody can aim at one.
     hasher: RandomState,
+    /// What keys take, by origin.
+    rooms: [Room; Origin::ALL.len()],
 }
 
 impl MemoryStore {
     /// An empty store.
-    pub fn new() -> Self {
+    pub fn new(terms: Terms) -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
+            rooms: Origin::ALL.map(|origin| Room::new(origin, terms.of(origin))),
         }
     }
 
-    fn shard(&self, counter: &CounterId) -> &Shard {
+    fn shard(&self, counter: &CounterId) -> &Mutex<Shard> {
         // The remainder is below SHARDS, so the cast loses nothing.
         let index = (self.hasher.hash_one(counter) % SHARDS as u64) as usize;
         &self.shards[index]
     }
 
     fn read(&self, counter: &CounterId) -> i64 {
-        self.shard(counter)
-            .lock()
-            .get(counter)
-            .copied()
-            .unwrap_or(0)
+        self.shard(counter).lock().count(counter)
     }
-}
 
-impl Default for MemoryStore {
-    fn default() -> Self {
-        Self::new()
+    fn increment_at(&self, now: UnixMillis, increment: Increment) -> Result<Counted, StoreError> {
+        let Increment {
+            counter,
+            delta,
+            key,
+        } = increment;
+        let shard = self.shard(&counter);
+        let Some(key) = key else {
+            let value = shard.lock().add(counter, delta)?;
+            return Ok(Counted {
+                value,
+                at: now,
+                replayed: false,
+            });
+        };
+        let field = key.field(&counter);
+        let room = &self.rooms[key.origin() as usize];
+        let mut shard = shard.lock();
+        let forgotten = shard.turn(now, room);
+        let counted = shard.add_once(now, room, counter, delta, field);
+        drop(shard);
+        // Freeing a whole generation takes time: not under the lock.
+        drop(forgotten);
+        counted
     }
 }
 
@@ -64,21 +86,23 @@ impl Store for MemoryStore {
         "memory"
     }
 
+    fn remembered(&self) -> [u64; Origin::ALL.len()] {
+        self.rooms.each_ref().map(Room::taken)
+    }
+
+    async fn forget(&self) {
+        let now = UnixMillis::now();
+        for shard in &self.shards {
+            for room in &self.rooms {
+                let forgotten = shard.lock().turn(now, room);
+                drop(forgotten);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn increment(&self, increment: Increment) -> Result<Counted, StoreError> {
-        let Increment { counter, delta } = increment;
-        let mut counts = self.shard(&counter).lock();
-        let current = counts.get(&counter).copied().unwrap_or(0);
-        let Some(value) = current.checked_add(delta) else {
-            return Err(StoreError::Overflow {
-                key: counter.key().into(),
-                delta,
-            });
-        };
-        counts.insert(counter, value);
-        Ok(Counted {
-            value,
-            at: UnixMillis::now(),
-        })
+        self.increment_at(UnixMillis::now(), increment)
     }
 
     async fn get(&self, counter: &CounterId) -> Result<i64, StoreError> {
@@ -87,52 +111,5 @@ impl Store for MemoryStore {
 
     async fn get_many(&self, counters: Vec<CounterId>) -> Result<Vec<i64>, StoreError> {
         Ok(counters.iter().map(|counter| self.read(counter)).collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use super::*;
-
-    fn add(key: &str, delta: i64) -> Increment {
-        Increment {
-            counter: CounterId::from_key(key).unwrap(),
-            delta,
-        }
-    }
-
-    #[tokio::test]
-    async fn overflow_changes_nothing() {
-        let store = MemoryStore::new();
-        assert_eq!(
-            store
-                .increment(add("a:like", i64::MAX))
-                .await
-                .unwrap()
-                .value,
-            i64::MAX
-        );
-        let error = store.increment(add("a:like", 1)).await.unwrap_err();
-        assert!(
-            matches!(error, StoreError::Overflow { delta: 1, .. }),
-            "{error}"
-        );
-        assert_eq!(
-            store
-                .get(&CounterId::from_key("a:like").unwrap())
-                .await
-                .unwrap(),
-            i64::MAX
-        );
-        assert_eq!(
-            store
-                .increment(add("a:like", i64::MIN))
-                .await
-                .unwrap()
-                .value,
-            -1
-        );
-        assert!(store.increment(add("a:like", i64::MIN)).await.is_err());
     }
 }

@@ -1,16 +1,18 @@
 //! Counts in Redis: a plain integer string at `counter:{resource_id}:{counter_type}`, so existing keys go on.
 //!
 //! Increments that arrive while others are under way leave together, as one pipeline of `INCRBY` (exact over the whole of `i64`;
-//! Redis itself refuses an overflow). No command is ever sent twice: if the connection breaks with one in flight, its caller
+//! Redis itself refuses an overflow); those with an idempotency key go by a script that counts a batch of them. No command is ever sent twice: if the connection breaks with one in flight, its caller
 //! is told that the outcome is unknown. While Redis is away calls fail at once, and readiness says why.
 //! Replies: <https://redis.io/docs/latest/commands/incrby/>
 
 mod link;
 mod pipeline;
 mod reply;
+mod script;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,9 +22,10 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
 
 use self::link::{Lender, Link};
-use self::pipeline::Request;
+use self::pipeline::{Request, Scripts};
 use super::{Counted, Increment, Store, StoreError};
 use crate::id::CounterId;
+use crate::idempotency::{Origin, Terms};
 
 /// What every key begins with.
 const PREFIX: &str = "counter:";
@@ -73,20 +76,23 @@ pub struct RedisStore {
     _link: Link,
     lender: Lender,
     queue: mpsc::Sender<Request>,
+    scripts: Arc<Scripts>,
 }
 
 impl RedisStore {
     /// Starts to connect, on the current runtime, and goes on whenever the connection is lost. `timeout` is the longest that a
     /// command may take; keep it below what callers wait.
-    pub fn start(target: Target, timeout: Duration, readiness: Readiness) -> Self {
+    pub fn start(target: Target, timeout: Duration, terms: &Terms, readiness: Readiness) -> Self {
         let link = Link::start(target.clone(), timeout, readiness);
         let (queue, requests) = mpsc::channel(QUEUE);
         let lender = link.lender();
-        tokio::spawn(pipeline::run(requests, lender.clone()));
+        let scripts = Arc::new(Scripts::new(terms));
+        tokio::spawn(pipeline::run(requests, lender.clone(), scripts.clone()));
         Self {
             target,
             queue,
             lender,
+            scripts,
             _link: link,
         }
     }
@@ -102,6 +108,17 @@ impl fmt::Debug for RedisStore {
 impl Store for RedisStore {
     fn kind(&self) -> &'static str {
         "redis"
+    }
+
+    fn remembered(&self) -> [u64; Origin::ALL.len()] {
+        self.scripts.bytes()
+    }
+
+    async fn forget(&self) {
+        // Not while Redis is away.
+        if let Ok(lease) = self.lender.lease() {
+            self.scripts.forget(lease).await;
+        }
     }
 
     async fn increment(&self, increment: Increment) -> Result<Counted, StoreError> {

@@ -6,8 +6,9 @@ use proto::counter::{BatchGetRequest, GetCounterRequest, IncrementRequest, Incre
 use proto::rpc::{BadRequest, ErrorInfo, Status as RichStatus};
 use tempfile::TempDir;
 use testkit::{Program, Redis, Running};
-use tonic::Status;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 pub(crate) type Client = CounterServiceClient<Channel>;
 
@@ -82,6 +83,58 @@ pub(crate) async fn add(
         .increment_counter(request)
         .await
         .map(tonic::Response::into_inner)
+}
+
+/// An idempotency key and who made it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key<'a> {
+    text: &'a str,
+    gateways: bool,
+}
+
+impl<'a> Key<'a> {
+    pub(crate) fn client(text: &'a str) -> Self {
+        Self {
+            text,
+            gateways: false,
+        }
+    }
+
+    pub(crate) fn gateway(text: &'a str) -> Self {
+        Self {
+            text,
+            gateways: true,
+        }
+    }
+}
+
+/// Adds with an idempotency key; the answer, and whether it says that it is an earlier one.
+pub(crate) async fn add_once(
+    client: &Client,
+    resource: &str,
+    kind: &str,
+    delta: i64,
+    key: Key<'_>,
+) -> Result<(IncrementResponse, bool), Status> {
+    let mut request = Request::new(IncrementRequest {
+        resource_id: resource.to_owned(),
+        counter_type: kind.to_owned(),
+        delta,
+    });
+    let metadata = request.metadata_mut();
+    let text = key.text.parse().expect("a header's value");
+    metadata.insert("idempotency-key", text);
+    if key.gateways {
+        let gateway = MetadataValue::from_static("gateway");
+        metadata.insert("idempotency-key-origin", gateway);
+    }
+    let response = client.clone().increment_counter(request).await?;
+    let replayed = response
+        .metadata()
+        .get("idempotency-replayed")
+        .inspect(|value| assert_eq!(*value, "true"))
+        .is_some();
+    Ok((response.into_inner(), replayed))
 }
 
 pub(crate) async fn get(client: &Client, resource: &str, kind: &str) -> Result<i64, Status> {

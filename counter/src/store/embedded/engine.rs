@@ -1,7 +1,8 @@
-//! The tables and what is in them: the only file that knows the layout on disk.
+//! The tables and what is in them: with `keys`, the only file that knows the layout on disk.
 //!
 //! `counts`: `resource_id:counter_type` -> the count, 8 bytes big-endian. `events`: the last sequence number of a batch -> the
-//! batch's events. `meta`: `format` -> 1, `log` -> where the event log stands. It refuses formats that it does not know.
+//! batch's events. `meta`: `format` -> 1, `log` -> where the event log stands, `keys-…` -> where idempotency keys stand. It
+//! refuses formats that it does not know.
 
 use std::fs;
 use std::io;
@@ -94,15 +95,10 @@ impl Engine {
             .max_journaling_size(JOURNAL_BYTES)
             .worker_threads(1)
             .open()?;
-        let table = |name: &str| {
-            database.keyspace(name, || {
-                KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
-            })
-        };
         Ok(Self {
-            counts: table("counts")?,
-            events: table("events")?,
-            meta: table("meta")?,
+            counts: open_table(&database, "counts")?,
+            events: open_table(&database, "events")?,
+            meta: open_table(&database, "meta")?,
             database,
         })
     }
@@ -167,6 +163,25 @@ impl Engine {
         Ok(found)
     }
 
+    /// Opens a table, or makes it.
+    pub(super) fn table(&self, name: &str) -> fjall::Result<Keyspace> {
+        open_table(&self.database, name)
+    }
+
+    /// Drops a table with all that is in it; its files go when nobody reads them any more.
+    pub(super) fn drop_table(&self, table: Keyspace) -> fjall::Result<()> {
+        self.database.delete_keyspace(table)
+    }
+
+    pub(super) fn table_names(&self) -> impl Iterator<Item = String> {
+        let names = self.database.list_keyspace_names();
+        names.into_iter().map(|name| name.to_string())
+    }
+
+    pub(super) fn meta(&self, key: &str) -> fjall::Result<Option<Vec<u8>>> {
+        Ok(self.meta.get(key)?.map(|bytes| bytes.to_vec()))
+    }
+
     /// An empty set of changes.
     pub(super) fn changes(&self) -> Changes<'_> {
         Changes {
@@ -206,13 +221,27 @@ impl Changes<'_> {
             .insert(&self.engine.meta, LOG_KEY, cursor.to_bytes());
     }
 
+    pub(super) fn insert(&mut self, table: &Keyspace, key: &str, value: &[u8]) {
+        self.batch.insert(table, key, value);
+    }
+
+    pub(super) fn set_meta(&mut self, key: &str, value: &[u8]) {
+        self.batch.insert(&self.engine.meta, key, value);
+    }
+
     /// Writes the changes and syncs them to the disk.
     pub(super) fn commit(self) -> fjall::Result<()> {
         self.batch.durability(Some(PersistMode::SyncData)).commit()
     }
 }
 
-fn unreadable(error: &fjall::Error) -> StoreError {
+fn open_table(database: &Database, name: &str) -> fjall::Result<Keyspace> {
+    database.keyspace(name, || {
+        KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
+    })
+}
+
+pub(super) fn unreadable(error: &fjall::Error) -> StoreError {
     StoreError::Unavailable(format!("the embedded store cannot be read: {}", plain(error)).into())
 }
 

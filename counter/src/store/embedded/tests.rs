@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod keys;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -9,22 +11,12 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::tests::model::{add, id};
 
 async fn open(directory: &TempDir, events: Events) -> EmbeddedStore {
-    EmbeddedStore::open(directory.path(), events, Readiness::new())
+    EmbeddedStore::open(directory.path(), events, Terms::default(), Readiness::new())
         .await
         .unwrap()
-}
-
-fn id(key: &str) -> CounterId {
-    CounterId::from_key(key).unwrap()
-}
-
-fn add(key: &str, delta: i64) -> Increment {
-    Increment {
-        counter: id(key),
-        delta,
-    }
 }
 
 #[tokio::test]
@@ -70,9 +62,14 @@ async fn overflow_changes_nothing_and_leaves_no_event() {
 async fn a_directory_belongs_to_one_store_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let _store = open(&directory, Events::Off).await;
-    let error = EmbeddedStore::open(directory.path(), Events::Off, Readiness::new())
-        .await
-        .unwrap_err();
+    let error = EmbeddedStore::open(
+        directory.path(),
+        Events::Off,
+        Terms::default(),
+        Readiness::new(),
+    )
+    .await
+    .unwrap_err();
     assert!(matches!(error, OpenError::InUse(_)), "{error}");
 }
 

@@ -1,9 +1,8 @@
-//! The one thread that writes: takes what waits, applies it as one batch, syncs once, answers all.
+//! The one thread that writes: takes what waits, has it written as one batch.
 //!
 //! When a write fails, nobody knows how much of it reached the disk: the batch is answered "outcome unknown", the tables are
 //! closed and opened again (which replays or cuts off what is torn) until that works, and increments are refused meanwhile.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,20 +13,18 @@ use arc_swap::ArcSwapOption;
 use service_kit::{Readiness, ReadinessGuard};
 use tokio::sync::{oneshot, watch};
 
-use super::engine::{Changes, Engine, plain};
-use super::events::{Cursor, Entry, StoredEvent};
+use super::batch::Answer;
+use super::engine::Engine;
+use super::events::Cursor;
+use super::tables::Tables;
 use super::{Events, closed};
-use crate::id::CounterId;
-use crate::store::{Counted, Increment, StoreError, UnixMillis};
+use crate::idempotency::{Origin, Terms};
+use crate::store::{Increment, StoreError, UnixMillis};
 
 /// Increments in one batch at most.
 const MAX_BATCH: usize = 2048;
-/// Event records that one batch removes at most, so that a long trim does not hold up increments.
-const MAX_TRIM: usize = 512;
 /// How often a broken store is opened again.
 const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
-
-type Answer = Result<Counted, StoreError>;
 
 /// An increment and who waits for it.
 pub(super) struct Request {
@@ -40,6 +37,8 @@ pub(super) enum Command {
     Increment(Request),
     /// Look at the trim mark.
     Trim,
+    /// Look for idempotency keys past their retention.
+    Forget,
     Close,
 }
 
@@ -50,17 +49,20 @@ pub(super) struct Shared {
     pub(super) last_event: watch::Sender<u64>,
     pub(super) closed: watch::Sender<bool>,
     trim_mark: AtomicU64,
+    key_bytes: [AtomicU64; Origin::ALL.len()],
     /// The log's identity.
     pub(super) log: u64,
 }
 
 impl Shared {
-    pub(super) fn new(engine: Engine, cursor: Cursor) -> Self {
+    pub(super) fn new(tables: &Tables) -> Self {
+        let cursor = tables.cursor();
         Self {
-            engine: ArcSwapOption::from_pointee(engine),
+            engine: ArcSwapOption::new(Some(tables.engine())),
             last_event: watch::Sender::new(cursor.last),
             closed: watch::Sender::new(false),
             trim_mark: AtomicU64::new(cursor.trimmed),
+            key_bytes: tables.key_bytes().map(AtomicU64::new),
             log: cursor.log,
         }
     }
@@ -83,21 +85,47 @@ impl Shared {
     pub(super) fn trim_up_to(&self, sequence: u64) {
         self.trim_mark.fetch_max(sequence, Ordering::Relaxed);
     }
+
+    /// Gives up a trim: up to here it was done.
+    pub(super) fn untrim(&self, trimmed: u64) {
+        self.trim_mark.store(trimmed, Ordering::Relaxed);
+    }
+
+    pub(super) fn key_bytes(&self) -> [u64; Origin::ALL.len()] {
+        self.key_bytes
+            .each_ref()
+            .map(|bytes| bytes.load(Ordering::Relaxed))
+    }
+
+    /// Tells where the tables stand now.
+    pub(super) fn wrote(&self, cursor: Cursor, key_bytes: [u64; Origin::ALL.len()]) {
+        self.last_event
+            .send_if_modified(|last| std::mem::replace(last, cursor.last) != cursor.last);
+        for (told, bytes) in self.key_bytes.iter().zip(key_bytes) {
+            told.store(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a store is opened with.
+pub(super) struct Place {
+    pub(super) directory: PathBuf,
+    pub(super) events: Events,
+    pub(super) terms: Terms,
+    pub(super) readiness: Readiness,
 }
 
 /// The writer.
 pub(super) struct Writer {
-    directory: PathBuf,
+    place: Place,
     commands: Receiver<Command>,
     shared: Arc<Shared>,
-    events: Events,
-    cursor: Cursor,
-    readiness: Readiness,
     state: State,
+    forget: bool,
 }
 
 enum State {
-    Working(Arc<Engine>),
+    Working(Tables),
     /// With the tables that failed until the last reader has let go of them.
     Broken {
         old: Option<Arc<Engine>>,
@@ -108,29 +136,17 @@ enum State {
 
 impl Writer {
     pub(super) fn new(
-        directory: PathBuf,
+        place: Place,
         commands: Receiver<Command>,
         shared: Arc<Shared>,
-        events: Events,
-        cursor: Cursor,
-        readiness: Readiness,
+        tables: Tables,
     ) -> Self {
-        let state = match shared.engine.load_full() {
-            Some(engine) => State::Working(engine),
-            None => State::Broken {
-                old: None,
-                why: "not opened".into(),
-                guard: readiness.guard("embedded store"),
-            },
-        };
         Self {
-            directory,
+            place,
             commands,
             shared,
-            events,
-            cursor,
-            readiness,
-            state,
+            state: State::Working(tables),
+            forget: false,
         }
     }
 
@@ -150,7 +166,9 @@ impl Writer {
     /// Waits for something to do, then takes all that waits. False when the store closes.
     fn take(&mut self, requests: &mut Vec<Request>) -> bool {
         let mut next = match self.state {
-            State::Working(_) if self.trim_is_due() => self.commands.try_recv().ok(),
+            State::Working(ref tables) if tables.trim_is_due(&self.shared) => {
+                self.commands.try_recv().ok()
+            }
             State::Working(_) => self.commands.recv().ok().or(Some(Command::Close)),
             State::Broken { .. } => match self.commands.recv_timeout(REOPEN_INTERVAL) {
                 Ok(command) => Some(command),
@@ -164,6 +182,7 @@ impl Writer {
                 Command::Increment(request) if request.reply.is_closed() => {}
                 Command::Increment(request) => requests.push(request),
                 Command::Trim => {}
+                Command::Forget => self.forget = true,
                 Command::Close => return false,
             }
             if requests.len() >= MAX_BATCH {
@@ -175,17 +194,23 @@ impl Writer {
     }
 
     fn handle(&mut self, requests: &mut Vec<Request>) {
-        match &self.state {
-            State::Working(engine) => {
-                let engine = engine.clone();
-                self.write(&engine, requests);
+        match &mut self.state {
+            State::Working(tables) => {
+                let now = UnixMillis::now();
+                if std::mem::take(&mut self.forget) {
+                    tables.forget(&self.shared, now);
+                }
+                let keep_events = self.place.events == Events::On;
+                if let Err(why) = tables.write(&self.shared, now, keep_events, requests) {
+                    self.broke(why);
+                }
             }
             State::Broken { why, .. } => {
                 let error = StoreError::Unavailable(
                     format!("the embedded store cannot be written: {why}").into(),
                 );
                 for request in requests.drain(..) {
-                    // Whoever hung up does not need an answer; likewise below.
+                    // Whoever hung up does not need an answer.
                     let _ = request.reply.send(Err(error.clone()));
                 }
                 self.reopen();
@@ -193,104 +218,19 @@ impl Writer {
         }
     }
 
-    /// One batch: apply, sync, answer.
-    fn write(&mut self, engine: &Arc<Engine>, requests: &mut Vec<Request>) {
-        let now = UnixMillis::now();
-        let mut batch = Batch::new(engine, now);
-        let keep_events = self.events == Events::On;
-        let mut answers: Vec<_> = requests
-            .iter()
-            .map(|request| batch.apply(&request.increment, keep_events))
-            .collect();
-        let (mut changes, stored) = batch.into_changes();
-        let mut cursor = self.cursor;
-        if !stored.is_empty() {
-            let entry = Entry {
-                log: cursor.log,
-                first: cursor.last + 1,
-                timestamp: now.0,
-                events: stored,
-            };
-            cursor.last += entry.events.len() as u64;
-            changes.add_entry(cursor.last, &entry);
-        }
-        self.trim(engine, &mut changes, &mut cursor);
-        if cursor != self.cursor {
-            changes.set_cursor(&cursor);
-        }
-        match changes.commit() {
-            Ok(()) => {
-                self.cursor = cursor;
-                self.shared
-                    .last_event
-                    .send_if_modified(|last| std::mem::replace(last, cursor.last) != cursor.last);
-            }
-            Err(error) => {
-                let why: Arc<str> = plain(&error).into();
-                let failed = failure(&error, &why);
-                answers
-                    .iter_mut()
-                    .filter(|answer| answer.is_ok())
-                    .for_each(|answer| *answer = Err(failed.clone()));
-                self.broke(why);
-            }
-        }
-        for (request, answer) in requests.drain(..).zip(answers) {
-            let _ = request.reply.send(answer);
-        }
-    }
-
-    fn trim_is_due(&self) -> bool {
-        self.shared
-            .trim_mark
-            .load(Ordering::Relaxed)
-            .min(self.cursor.last)
-            > self.cursor.trimmed
-    }
-
-    fn trim(&self, engine: &Engine, changes: &mut Changes<'_>, cursor: &mut Cursor) {
-        if !self.trim_is_due() {
-            return;
-        }
-        let mark = self
-            .shared
-            .trim_mark
-            .load(Ordering::Relaxed)
-            .min(self.cursor.last);
-        match engine.entry_keys(cursor.trimmed + 1..=mark, MAX_TRIM) {
-            Ok(keys) => {
-                keys.iter().for_each(|last| changes.remove_entry(*last));
-                // Fewer than asked for: the rest of the range is part of a record that stays for now.
-                let through = if keys.len() < MAX_TRIM {
-                    Some(mark)
-                } else {
-                    keys.last().copied()
-                };
-                cursor.trimmed = through.unwrap_or(mark);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "events cannot be trimmed now");
-                // Tried again at the next call, rather than for ever.
-                self.shared
-                    .trim_mark
-                    .store(cursor.trimmed, Ordering::Relaxed);
-            }
-        }
-    }
-
     fn broke(&mut self, why: Arc<str>) {
-        tracing::error!(directory = %self.directory.display(), %why, "the embedded store failed; opening it again");
-        let guard = self.readiness.guard(format!("embedded store: {why}"));
+        tracing::error!(directory = %self.place.directory.display(), %why, "the embedded store failed; opening it again");
+        let guard = self.place.readiness.guard(format!("embedded store: {why}"));
         self.shared.engine.store(None);
         let state = State::Broken {
             old: None,
             why,
             guard,
         };
-        if let State::Working(engine) = std::mem::replace(&mut self.state, state)
+        if let State::Working(tables) = std::mem::replace(&mut self.state, state)
             && let State::Broken { old, .. } = &mut self.state
         {
-            *old = Some(engine);
+            *old = Some(tables.into_engine());
         }
     }
 
@@ -308,84 +248,17 @@ impl Writer {
                 }
             }
         }
-        let opened =
-            Engine::open(&self.directory).and_then(|engine| Ok((engine.cursor()?, engine)));
-        match opened {
-            Ok((cursor, engine)) => {
-                tracing::info!(directory = %self.directory.display(), "the embedded store works again");
-                let engine = Arc::new(engine);
-                self.cursor = cursor;
-                self.shared.last_event.send_replace(cursor.last);
-                self.shared.engine.store(Some(engine.clone()));
-                self.state = State::Working(engine);
+        match Tables::open(&self.place.directory, &self.place.terms) {
+            Ok(tables) => {
+                tracing::info!(directory = %self.place.directory.display(), "the embedded store works again");
+                self.shared.wrote(tables.cursor(), tables.key_bytes());
+                self.shared.engine.store(Some(tables.engine()));
+                self.state = State::Working(tables);
             }
             Err(error) => {
                 *why = error.to_string().into();
                 guard.rename(format!("embedded store: {why}"));
             }
         }
-    }
-}
-
-/// A failed commit: known not to have happened only when the engine refused it before it wrote anything.
-fn failure(error: &fjall::Error, why: &Arc<str>) -> StoreError {
-    let text: Arc<str> = format!("the embedded store cannot be written: {why}").into();
-    match error {
-        fjall::Error::Poisoned => StoreError::Unavailable(text),
-        _ => StoreError::OutcomeUnknown(text),
-    }
-}
-
-/// Increments applied in order, on top of what is stored.
-struct Batch<'a, 'r> {
-    engine: &'a Engine,
-    now: UnixMillis,
-    values: HashMap<&'r CounterId, i64>,
-    events: Vec<StoredEvent>,
-}
-
-impl<'a, 'r> Batch<'a, 'r> {
-    fn new(engine: &'a Engine, now: UnixMillis) -> Self {
-        Self {
-            engine,
-            now,
-            values: HashMap::new(),
-            events: Vec::new(),
-        }
-    }
-
-    fn apply(&mut self, increment: &'r Increment, keep_event: bool) -> Answer {
-        let Increment { counter, delta } = increment;
-        let current = match self.values.get(counter) {
-            Some(value) => *value,
-            None => self.engine.count(counter)?,
-        };
-        let value = current
-            .checked_add(*delta)
-            .ok_or_else(|| StoreError::Overflow {
-                key: counter.key().into(),
-                delta: *delta,
-            })?;
-        self.values.insert(counter, value);
-        if keep_event {
-            self.events.push(StoredEvent {
-                key: counter.key().to_owned(),
-                delta: *delta,
-                new_value: value,
-            });
-        }
-        Ok(Counted {
-            value,
-            at: self.now,
-        })
-    }
-
-    /// Each counter is written once, however often it was incremented.
-    fn into_changes(self) -> (Changes<'a>, Vec<StoredEvent>) {
-        let mut changes = self.engine.changes();
-        for (counter, value) in &self.values {
-            changes.set_count(counter, *value);
-        }
-        (changes, self.events)
     }
 }

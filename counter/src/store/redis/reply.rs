@@ -3,19 +3,37 @@
 use redis::{ServerError, Value};
 
 use super::redis_key;
+use crate::id::CounterId;
 use crate::store::{Increment, StoreError};
 
 /// The answer to `INCRBY`.
 pub(super) fn incremented(increment: &Increment, value: Value) -> Result<i64, StoreError> {
     match value {
         Value::Int(value) => Ok(value),
-        Value::ServerError(error) if is_overflow(&error) => Err(StoreError::Overflow {
-            key: increment.counter.key().into(),
-            delta: increment.delta,
-        }),
-        Value::ServerError(error) => Err(refused(&redis_key(&increment.counter), &error)),
+        Value::ServerError(error) => Err(not_incremented(
+            &increment.counter,
+            increment.delta,
+            error.code(),
+            error.details().unwrap_or_default(),
+        )),
         other => Err(nonsense(&other)),
     }
+}
+
+/// What it means when `INCRBY` was answered by an error.
+pub(super) fn not_incremented(
+    counter: &CounterId,
+    delta: i64,
+    code: &str,
+    details: &str,
+) -> StoreError {
+    if details.contains("would overflow") {
+        return StoreError::Overflow {
+            key: counter.key().into(),
+            delta,
+        };
+    }
+    refused_with(&redis_key(counter), code, details)
 }
 
 /// The answer to `GET`, or one of those to `MGET`.
@@ -43,15 +61,12 @@ pub(super) fn values_and_existing(answers: Vec<Value>) -> Result<(Vec<Value>, i6
     }
 }
 
-fn is_overflow(error: &ServerError) -> bool {
-    error
-        .details()
-        .is_some_and(|text| text.contains("would overflow"))
+fn refused(key: &str, error: &ServerError) -> StoreError {
+    refused_with(key, error.code(), error.details().unwrap_or_default())
 }
 
-fn refused(key: &str, error: &ServerError) -> StoreError {
-    let details = error.details().unwrap_or_default();
-    if error.code() == "WRONGTYPE" {
+fn refused_with(key: &str, code: &str, details: &str) -> StoreError {
+    if code == "WRONGTYPE" {
         return StoreError::NotACount {
             key: key.into(),
             why: "the key holds another type of value".into(),
@@ -64,7 +79,7 @@ fn refused(key: &str, error: &ServerError) -> StoreError {
         };
     }
     // LOADING, READONLY, OOM, MISCONF, NOPERM, MOVED, ...: an operator can mend it, a caller can come back.
-    StoreError::Unavailable(format!("Redis refused: {} {details}", error.code()).into())
+    StoreError::Unavailable(format!("Redis refused: {code} {details}").into())
 }
 
 fn nonsense(value: &Value) -> StoreError {
@@ -78,7 +93,7 @@ fn nonsense(value: &Value) -> StoreError {
 }
 
 /// An integer exactly as Redis writes one: what `INCRBY` would take and nothing else.
-fn integer(bytes: &[u8]) -> Option<i64> {
+pub(super) fn integer(bytes: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(bytes).ok()?;
     let digits = text.strip_prefix('-').unwrap_or(text);
     let canonical = match digits.as_bytes() {
