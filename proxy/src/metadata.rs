@@ -2,17 +2,20 @@
 //!
 //! What crosses: the tracing and identity headers below, and anything under `Grpc-Metadata-`, without the
 //! prefix. What never does: hop-by-hop headers, names that gRPC reserves (`grpc-…`, `content-type`, `te`,
-//! `user-agent`) and values that HTTP/2 cannot carry. Everything else stays at the door.
+//! `user-agent`), what only the gateway may say, and values that HTTP/2 cannot carry. Everything else stays at
+//! the door. On the way back one entry becomes a header: that an answer is that of an earlier call.
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 /// Metadata of one call; most requests carry a few entries at most.
 pub(crate) type Metadata = SmallVec<[(HeaderName, HeaderValue); 4]>;
 
 const PREFIX: &[u8] = b"grpc-metadata-";
+/// Said by a service that knows a repeated call by its key and gives the first answer again.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// The metadata entry that a header becomes, if it crosses. `name` is in lower case.
 pub(crate) fn crossing(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
@@ -38,8 +41,14 @@ pub(crate) fn named(
     Some((wanted.clone(), HeaderValue::from_bytes(value).ok()?))
 }
 
+/// The response header that metadata of a reply becomes.
+pub(crate) fn returning(metadata: &HeaderMap) -> Option<(HeaderName, HeaderValue)> {
+    let value = metadata.get(REPLAYED)?;
+    Some((REPLAYED, value.clone()))
+}
+
 fn custom(name: &[u8]) -> Option<HeaderName> {
-    const RESERVED: [&[u8]; 7] = [
+    const RESERVED: [&[u8]; 8] = [
         b"content-type",
         b"te",
         b"user-agent",
@@ -47,6 +56,8 @@ fn custom(name: &[u8]) -> Option<HeaderName> {
         b"connection",
         b"content-length",
         b"transfer-encoding",
+        // Whose key it is decides how long it is remembered.
+        b"idempotency-key-origin",
     ];
     let name = name.strip_prefix(PREFIX)?;
     let reserved = name.starts_with(b"grpc-") || RESERVED.contains(&name);
@@ -114,6 +125,8 @@ mod tests {
         assert_eq!(name("grpc-metadata-grpc-timeout"), None);
         assert_eq!(name("grpc-metadata-content-type"), None);
         assert_eq!(name("grpc-metadata-"), None);
+        assert_eq!(name("grpc-metadata-idempotency-key-origin"), None);
+        assert_eq!(name("idempotency-key").as_deref(), Some("idempotency-key"));
         assert_eq!(name("cookie"), None);
         assert_eq!(name("connection"), None);
         assert!(crossing(b"authorization", b"a\nb").is_none());

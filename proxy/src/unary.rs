@@ -152,8 +152,12 @@ impl Request<'_> {
             .as_ref()
             .map_or_else(|error| error.grpc_code(), |reply| reply.code);
         self.row.stats.called(self.worker, code, began.elapsed());
-        let json = decode(transcoded, reply?)?;
-        Ok(Answer::new(200, transcoded.content_type.clone(), json))
+        let reply = reply?;
+        let returned = metadata::returning(&reply.headers);
+        let json = decode(transcoded, reply)?;
+        let mut answer = Answer::new(200, transcoded.content_type.clone(), json);
+        answer.headers.extend(returned);
+        Ok(answer)
     }
 
     /// The request's message with its gRPC prefix.

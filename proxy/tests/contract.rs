@@ -99,6 +99,7 @@ contract! {
     increments_that_are_no_document_are_refused: increment::documents,
     increments_of_wrong_types_are_refused: increment::types,
     an_int64_never_overflows: increment::overflow,
+    increments_are_counted_once_by_their_key: increment::idempotency,
     every_counter_can_be_read: get::reads,
     bad_ids_in_paths_are_refused: get::refusals,
     batches_are_answered_in_order: batch::reads,

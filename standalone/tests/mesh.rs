@@ -48,7 +48,7 @@ macro_rules! keeps_the_contract {
 }
 
 keeps_the_contract! {
-    contract_of_increments: increment::counts, increment::spellings, increment::ids, increment::types, increment::overflow;
+    contract_of_increments: increment::counts, increment::spellings, increment::ids, increment::types, increment::overflow, increment::idempotency;
     contract_of_documents: increment::documents;
     contract_of_reads: get::reads, get::refusals;
     contract_of_batches: batch::reads, batch::limits, batch::refusals;

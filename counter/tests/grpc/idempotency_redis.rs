@@ -247,3 +247,23 @@ async fn another_instance_knows_the_key() {
     };
     eventually("the room that keys take", PATIENCE, asked).await;
 }
+
+/// The rights of an ACL user, as the documentation gives them.
+#[tokio::test]
+async fn the_documented_rights_are_enough() {
+    let docs = include_str!("../../../docs/counting.md");
+    let rights = docs.split('`').find(|text| text.starts_with("~counter:*"));
+    let rights: Vec<_> = rights.expect("the docs name them").split(' ').collect();
+    let redis = Redis::start().await;
+    let user = [&["ACL", "SETUSER", "app", "on", ">secret"], &*rights].concat();
+    assert_eq!(redis.command(&user).await, "+OK");
+    let url = redis.url().replace("redis://", "redis://app:secret@");
+    let counter = on_free_ports().args(["--store", &url]).start().await;
+    let client = connect(&counter).await;
+    for replayed in [false, true] {
+        let answer = add_once(&client, "a", "like", i64::MAX, Key::client("k")).await;
+        assert_eq!(answer.unwrap().1, replayed);
+    }
+    assert_eq!(add(&client, "b", "like", 1).await.unwrap().current_value, 1);
+    assert_eq!(get(&client, "a", "like").await.unwrap(), i64::MAX);
+}

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde_json::json;
 
 use super::{Client, Expected, counter, fresh, incremented};
+use crate::http1::Response;
 
 const PATH: &str = "/api/v1/counter/increment";
 const FAILED: Expected<'_> = Expected::Error(500, "Failed to increment counter");
@@ -256,4 +257,48 @@ pub async fn overflow(gateway: SocketAddr) {
             .await;
     }
     client.done();
+}
+
+/// A key makes a request countable once: the repeat has the first answer, another request with the key is refused.
+pub async fn idempotency(gateway: SocketAddr) {
+    let mut client = Client::new(gateway);
+    let (id, key) = (fresh("idempotency"), fresh("key"));
+    let body = |delta| format!(r#"{{"resource_id":"{id}","counter_type":"like"{delta}}}"#);
+    let sent = [
+        (key.as_str(), "", 1, None),
+        (&key, r#","delta":1"#, 1, Some("true")),
+        ("another", r#","delta":5"#, 6, None),
+        (&key, r#","delta":0"#, 1, Some("true")),
+    ];
+    let mut first = None;
+    for (key, delta, value, replayed) in sent {
+        let expected = Expected::Data(incremented(&id, "like", value));
+        let answer = with_key(&mut client, key, &body(delta), &expected).await;
+        let first = first.get_or_insert_with(|| answer.text());
+        let same = replayed.is_none() || *first == answer.text();
+        if answer.header("idempotency-replayed") != replayed || !same {
+            let why = format!("replayed should be {replayed:?}, the first answer was {first}");
+            client.note(PATH, &why, &answer);
+        }
+    }
+    let refused = [
+        (key.as_str(), Expected::Error(422, "Idempotency key reused")),
+        ("", Expected::Invalid),
+        ("two words", Expected::Invalid),
+    ];
+    for (key, expected) in refused {
+        with_key(&mut client, key, &body(r#","delta":2"#), &expected).await;
+    }
+    let read = format!("/api/v1/counter/{id}/like");
+    client
+        .get(&read, &Expected::Data(counter(&id, "like", 6)))
+        .await;
+    client.done();
+}
+
+async fn with_key(client: &mut Client, key: &str, body: &str, expected: &Expected<'_>) -> Response {
+    let headers = [("Idempotency-Key", key)];
+    client
+        .check("POST", PATH, &headers, Some(body.as_bytes()), expected)
+        .await
 }

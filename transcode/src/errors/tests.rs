@@ -240,6 +240,20 @@ fn phase_1_words_every_failure_of_its_contract() {
 }
 
 #[test]
+fn the_standard_profile_tells_a_reused_key_from_a_bad_request() {
+    let standard = Profile::builtin("standard").unwrap();
+    let errors = Transcoder::new(fixture::builtin()).errors(&standard);
+    let reused = failure(Code::InvalidArgument, "IDEMPOTENCY_KEY_REUSED", "why");
+    let (status, body) = written(&errors, &reused);
+    assert_eq!(
+        (status, &body["code"], &body["message"]),
+        (422, &json!(3), &json!("why"))
+    );
+    let other = failure(Code::InvalidArgument, "", "why");
+    assert_eq!(written(&errors, &other).0, 400);
+}
+
+#[test]
 fn a_status_of_another_schema_is_no_reason_to_fail() {
     let empty = Arc::new(Schema::default());
     let errors = Transcoder::new(empty).errors(&Profile::builtin("phase1").unwrap());
