@@ -76,7 +76,11 @@ impl Measuring {
         if too_many(failed, judged, self.settings.failure_ratio) {
             return Some(Trip::Failures { failed, of: judged });
         }
-        let (slow, timed) = (self.slow.sum(at), judged + self.only_slow.sum(at));
+        let slow = self.slow.sum(at);
+        if slow == 0 {
+            return None;
+        }
+        let timed = judged + self.only_slow.sum(at);
         too_many(slow, timed, self.settings.slow_ratio).then_some(Trip::Slow { slow, of: timed })
     }
 }

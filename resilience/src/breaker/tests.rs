@@ -230,6 +230,24 @@ fn results_of_an_earlier_state_say_nothing() {
 }
 
 #[test]
+fn probes_of_an_earlier_round_neither_count_nor_free_a_place() {
+    let start = Instant::now();
+    let breaker = rejecting(start);
+    let later = start + 5 * SECOND;
+    let [failed, overdue, dropped] = [(); 3].map(|()| probe(&breaker, later));
+    let failed = Admission::Probe(failed);
+    let change = breaker.record(failed, Verdict::Failure, FAST, later);
+    assert!(change.is_some());
+    let again = later + 10 * SECOND;
+    let _places = [(); 3].map(|()| probe(&breaker, again));
+    drop(dropped);
+    let overdue = Admission::Probe(overdue);
+    assert_eq!(breaker.record(overdue, Verdict::Failure, FAST, again), None);
+    assert_eq!(breaker.state(again), State::Probe);
+    assert!(rejects(&breaker, again));
+}
+
+#[test]
 fn other_settings_keep_the_state_and_let_probing_start_over() {
     let start = Instant::now();
     let breaker = rejecting(start);

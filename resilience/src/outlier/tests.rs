@@ -157,6 +157,7 @@ fn each_time_is_longer_up_to_the_cap_and_serving_takes_it_back() {
         ..settings()
     };
     let cluster = Cluster::of(2, short);
+    cluster.sweep(now);
     for seconds in [10, 20, 30, 35, 35] {
         let ejection = cluster.fail(0, 5, now).unwrap();
         assert_eq!(ejection.back_in, seconds * SECOND);
@@ -220,13 +221,29 @@ fn few_endpoints_or_few_calls_are_not_compared() {
 }
 
 #[test]
-fn a_failure_more_than_none_is_no_outlier() {
+fn a_failure_or_a_millisecond_more_than_the_others_is_no_outlier() {
     let now = Instant::now();
     let cluster = Cluster::of(6, settings());
     for at in 0..6 {
-        cluster.serve(at, 1000, u32::from(at == 0), FAST, now);
+        let took = FAST + Duration::from_millis(u64::from(at == 1));
+        cluster.serve(at, 1000, u32::from(at == 0), took, now);
     }
     assert_eq!(cluster.sweep(now), []);
+}
+
+#[test]
+fn who_is_an_outlier_twice_is_out_once() {
+    let now = Instant::now();
+    let cluster = Cluster::of(6, settings());
+    for at in 0..5 {
+        cluster.serve(at, 1000, 0, FAST, now);
+    }
+    cluster.serve(5, 1000, 500, SECOND, now);
+    let changes = cluster.sweep(now);
+    let [Change::Ejected(5, ejection)] = changes[..] else {
+        panic!("{changes:?}");
+    };
+    assert_eq!(ejection.back_in, 10 * SECOND);
 }
 
 #[test]

@@ -353,3 +353,28 @@ fn threads_share_the_probes_and_drop_them_without_a_loss() {
         Some(Change::Admits)
     );
 }
+
+#[test]
+fn threads_make_exactly_as_many_probes_as_it_takes() {
+    let start = Instant::now();
+    let later = start + 5 * SECOND;
+    for _ in 0..50 {
+        let (breaker, together) = (rejecting(start), Barrier::new(4));
+        let probed = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    together.wait();
+                    for _ in 0..50 {
+                        let admission = breaker.admit(later);
+                        let is_probe = matches!(admission, Admission::Probe(_));
+                        probed.fetch_add(usize::from(is_probe), SeqCst);
+                        breaker.record(admission, Verdict::Success, FAST, later);
+                    }
+                });
+            }
+        });
+        assert_eq!(probed.into_inner(), 3);
+        assert_eq!(breaker.state(later), State::Admit);
+    }
+}
