@@ -28,4 +28,4 @@ pub use load::{load, parse, parse_with};
 pub use model::Snapshot;
 pub use positions::Positions;
 pub use problem::{Problem, Problems, problems_text};
-pub use reload::{Applied, Rejected, ReloadHandle, Reloader, Reloads, Status};
+pub use reload::{Applied, Rejected, ReloadHandle, Reloader, Reloads, Status, rfc3339};

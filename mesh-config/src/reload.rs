@@ -11,7 +11,7 @@ mod status;
 mod summary;
 mod watch;
 
-pub use status::{Applied, Rejected, Reloads, Status};
+pub use status::{Applied, Rejected, Reloads, Status, rfc3339};
 
 use std::convert::Infallible;
 use std::path::PathBuf;

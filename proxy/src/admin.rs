@@ -8,6 +8,7 @@ use mesh_config::{Live, Status};
 use serde_json::{Value, json};
 use service_kit::{Admin, RequestView, Response};
 
+use crate::destination::{States, SwitchError};
 use crate::explain::{self, Question};
 use crate::route_table::{Row, Target};
 use crate::upstream::{ClusterView, Upstreams};
@@ -18,6 +19,8 @@ use crate::worker_table::Published;
 pub struct Pages {
     /// The clusters.
     pub upstreams: Arc<Upstreams>,
+    /// What is known of the routes' destinations.
+    pub(crate) states: Arc<States>,
     /// The live table.
     pub published: Arc<Published>,
     /// The configuration in force.
@@ -32,13 +35,15 @@ impl Pages {
             let pages = pages.clone();
             move |request: &RequestView<'_>| shown(request, title, &what(&pages))
         };
-        let explaining = pages.clone();
+        let (explaining, switching) = (pages.clone(), pages.clone());
         admin
             .page("/", on(Pages::overview, "highpress gateway"))
             .page("/clusters", on(Pages::clusters, "clusters"))
             .page("/routes", on(Pages::routes, "routes"))
             .page("/config", on(Pages::config, "configuration"))
             .page("/explain", move |request| explaining.explain(request))
+            .page("/switch", on(Pages::switches, "switches"))
+            .action("/switch", move |asked| switching.switch(asked))
             .status(on_status(pages))
     }
 
@@ -71,7 +76,44 @@ impl Pages {
     }
 
     fn config(&self) -> Value {
-        self.config.load().json()
+        let mut shown = self.config.load().json();
+        shown["switches"] = self.switches();
+        shown
+    }
+
+    /// Every switch by hand, and whether it holds.
+    fn switches(&self) -> Value {
+        let switches = self.states.list(&self.published.load(0));
+        let shown = switches.iter().map(|listed| {
+            json!({
+                "route": listed.route, "cluster": listed.switched.cluster, "since": listed.switched.since,
+                "holds": listed.without_effect.is_none(), "why_not": listed.without_effect,
+            })
+        });
+        shown.collect()
+    }
+
+    /// `{"route": "...", "cluster": "..."}` switches, `{"route": "...", "cluster": null}` undoes it.
+    fn switch(&self, asked: &Value) -> Response {
+        let table = self.published.load(0);
+        let done = match (asked["route"].as_str(), asked.get("cluster")) {
+            (Some(route), Some(Value::String(cluster))) => {
+                self.states.switch(&table, route, cluster)
+            }
+            (Some(route), Some(Value::Null)) => self.states.back(&table, route),
+            _ => {
+                let why = "give `route`, and `cluster`, which is a name or null";
+                return Response::json(&json!({ "error": why })).with_status(400);
+            }
+        };
+        let status = match &done {
+            Ok(()) => return Response::json(&self.switches()),
+            Err(SwitchError::UnknownRoute { .. } | SwitchError::UnknownCluster { .. }) => 404,
+            Err(SwitchError::NotSwitched(_)) => 409,
+            Err(SwitchError::Kept { .. }) => 500,
+        };
+        let why = done.err().map(|error| error.to_string());
+        Response::json(&json!({ "error": why })).with_status(status)
     }
 
     fn explain(&self, request: &RequestView<'_>) -> Response {
@@ -83,7 +125,12 @@ impl Pages {
                     .iter()
                     .map(|cluster| cluster.view())
                     .collect();
-                match explain::live(&self.config.load().snapshot, &question, &clusters) {
+                let live = explain::Live {
+                    clusters: &clusters,
+                    table: &self.published.load(0),
+                };
+                let switches = self.states.switches();
+                match explain::live(&self.config.load().snapshot, &question, live, switches) {
                     Ok(text) => Response::text(text),
                     Err(problems) => Response::text(problems.to_string()).with_status(500),
                 }
@@ -141,9 +188,15 @@ fn row_json(row: &Row) -> Value {
         Target::Stream(binding) => Some(binding.grpc_path.as_str()),
         Target::PassThrough | Target::System { .. } => None,
     };
-    json!({
+    let mut shown = json!({
         "route": &*row.route, "method": if methods.is_empty() { "*".to_owned() } else { methods.join(",") },
         "pattern": row.pattern, "grpc": grpc, "cluster": row.cluster().map(|cluster| cluster.name().to_string()),
         "timeout_ms": u64::try_from(row.timeout.as_millis()).unwrap_or(u64::MAX),
-    })
+    });
+    if let (Some(shown), Value::Object(destination)) =
+        (shown.as_object_mut(), row.policies.destination.json())
+    {
+        shown.extend(destination);
+    }
+    shown
 }

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin;
+use crate::destination::{OpenError, States};
 use crate::edge::{self, Edge, ListenerOptions, Running};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
@@ -40,6 +41,8 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// Instead of the configuration's number of threads.
     pub threads: Option<usize>,
+    /// Where what a hand has set is kept; without it, that ends with the process.
+    pub data: Option<PathBuf>,
     /// How long what is in flight may go on in a drain.
     pub drain: Duration,
 }
@@ -67,6 +70,9 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// What was kept cannot be read.
+    #[error(transparent)]
+    Data(#[from] OpenError),
     /// Worker threads cannot be started, or the like.
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
@@ -175,9 +181,11 @@ impl App {
         let upstreams = Arc::new(Upstreams::new(workers, Handle::current()));
         let metrics = Arc::new(Metrics::new(workers));
         let system = Arc::new(System::new(upstreams.clone(), metrics.clone(), workers)?);
+        let states = Arc::new(States::open(options.data.as_deref())?);
         let kept = Kept {
             upstreams: upstreams.clone(),
             metrics: metrics.clone(),
+            states: states.clone(),
         };
         let table = plan.activate(&kept);
         let published = Arc::new(Published::new(workers, table, system.clone()));
@@ -189,11 +197,14 @@ impl App {
         let state = StateMetrics {
             upstreams: upstreams.clone(),
             config: live.clone(),
+            published: published.clone(),
+            states: states.clone(),
             edge: running.stats(),
         };
         let readiness = Readiness::new();
         let pages = admin::Pages {
             upstreams,
+            states,
             published: published.clone(),
             config: live,
         };

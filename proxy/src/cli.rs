@@ -20,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
 Examples:
   highpress-proxy run --config mesh.yaml
   highpress-proxy check mesh.yaml
+  highpress-proxy switch counters monolith
   highpress-proxy explain mesh.yaml POST /api/v1/counter/increment -d '{\"resource_id\":\"a\",\"counter_type\":\"like\"}'
 
 Exit status: 0 done or drained, 2 bad arguments or configuration, 1 anything else.")]
@@ -40,13 +41,18 @@ pub enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Print the compiled routing table of a configuration file
+    /// Print the compiled routing table of a configuration file, with the switches by hand
     Routes {
         /// The configuration file
         file: PathBuf,
+        /// Where the gateway keeps its state [default: `data` beside the configuration file]
+        #[arg(long, env = "HIGHPRESS_DATA")]
+        data: Option<PathBuf>,
     },
     /// Say what would happen to a request: its route and why, the gRPC request it becomes, the cluster
     Explain(ExplainArgs),
+    /// Send all requests of a route of a running gateway to one cluster, at once and until it is undone
+    Switch(SwitchArgs),
     /// Print a response profile in the language of `profiles:`
     Profile {
         /// The profile's name: standard or phase1
@@ -86,7 +92,26 @@ pub struct ExplainArgs {
     /// The request body
     #[arg(short = 'd', long = "data", default_value = "")]
     pub body: String,
+    /// Where the gateway keeps its state [default: `data` beside the configuration file]
+    #[arg(long = "data-dir", env = "HIGHPRESS_DATA")]
+    pub data: Option<PathBuf>,
     /// Ask a running gateway by its admin address, e.g. http://127.0.0.1:9901
     #[arg(long)]
     pub admin: Option<String>,
+}
+
+/// Arguments of `switch`.
+#[derive(Args, Clone, Debug)]
+pub struct SwitchArgs {
+    /// The route; without it, the switches that there are are listed
+    pub route: Option<String>,
+    /// The cluster that gets all of its requests
+    #[arg(conflicts_with = "back")]
+    pub cluster: Option<String>,
+    /// Undo the switch; a canary of the route that was taken back has another chance
+    #[arg(long, requires = "route")]
+    pub back: bool,
+    /// The admin address of the running gateway
+    #[arg(long, env = "HIGHPRESS_ADMIN", default_value = "http://127.0.0.1:9901")]
+    pub admin: String,
 }

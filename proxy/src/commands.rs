@@ -14,7 +14,8 @@ use service_kit::{program, shutdown, telemetry};
 use transcode::Profile;
 
 use crate::app::{App, Options, Source, StartError};
-use crate::cli::{Cli, Command, ExplainArgs, RunArgs};
+use crate::cli::{Cli, Command, ExplainArgs, RunArgs, SwitchArgs};
+use crate::destination::{self, Switches};
 use crate::explain::{self, Question};
 use crate::route_table::{self, Plan};
 
@@ -36,8 +37,9 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => serve(args),
         Command::Check { files } => check(&files),
-        Command::Routes { file } => plan(&file).map(|plan| print!("{}", table::of(&plan))),
+        Command::Routes { file, data } => routes(&file, data.as_deref()),
         Command::Explain(args) => explain(&args),
+        Command::Switch(args) => switch(&args),
         Command::Profile { name } => profile(&name),
     };
     match result {
@@ -68,8 +70,10 @@ async fn serve_until_asked(args: RunArgs) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Failed(error.to_string());
     let asked = shutdown::signal().map_err(failed)?;
     let mut hangups = shutdown::sighup().map_err(failed)?;
+    let data = args.data.unwrap_or_else(|| data_beside(&args.config));
     let app = App::start(Options {
         config: Source::File(args.config),
+        data: Some(data),
         listen: Vec::new(),
         admin: args.admin,
         threads: args.threads,
@@ -101,6 +105,11 @@ async fn serve_until_asked(args: RunArgs) -> Result<(), Failure> {
         cut => tracing::warn!(cut, "connections were cut at the end of the drain"),
     }
     Ok(())
+}
+
+/// Where state is kept if nobody says: beside the configuration file.
+fn data_beside(config: &Path) -> PathBuf {
+    config.parent().unwrap_or(Path::new("")).join("data")
 }
 
 fn check(files: &[PathBuf]) -> Result<(), Failure> {
@@ -137,13 +146,43 @@ fn explain(args: &ExplainArgs) -> Result<(), Failure> {
         .with_header_lines(&args.headers)
         .map_err(Failure::Usage)?;
     let text = match (&args.admin, file) {
-        (Some(admin), _) => ask::running(admin, &question).map_err(Failure::Failed)?,
+        (Some(admin), _) => ask::running(admin, &question)?,
         (None, Some(file)) => {
-            explain::planned(&plan(Path::new(file))?, &question).map_err(Failure::Usage)?
+            let file = Path::new(file);
+            let switches = switches(file, args.data.as_deref())?;
+            explain::planned(&plan(file)?, &question, switches).map_err(Failure::Usage)?
         }
         (None, None) => String::new(),
     };
     print!("{text}");
+    Ok(())
+}
+
+fn routes(file: &Path, data: Option<&Path>) -> Result<(), Failure> {
+    let plan = plan(file)?;
+    let switches = switches(file, data)?;
+    print!("{}", table::of(&plan, &switches));
+    Ok(())
+}
+
+/// The switches that a gateway with this configuration file would start with.
+fn switches(file: &Path, data: Option<&Path>) -> Result<Switches, Failure> {
+    let beside = data_beside(file);
+    let switches = destination::read(data.unwrap_or(&beside));
+    switches.map_err(|error| Failure::Failed(error.to_string()))
+}
+
+fn switch(args: &SwitchArgs) -> Result<(), Failure> {
+    let answer = match (&args.route, &args.cluster, args.back) {
+        (None, ..) => ask::switches(&args.admin),
+        (Some(route), Some(cluster), _) => ask::switch(&args.admin, route, Some(cluster)),
+        (Some(route), None, true) => ask::switch(&args.admin, route, None),
+        (Some(_), None, false) => {
+            let why = "write ROUTE CLUSTER to switch, ROUTE --back to undo it, or nothing to list";
+            return Err(Failure::Usage(why.to_owned()));
+        }
+    };
+    print!("{}", answer?);
     Ok(())
 }
 

@@ -8,9 +8,10 @@ use http::{HeaderName, HeaderValue, Request};
 use mesh_config::{Problems, Snapshot};
 use transcode::{Binding, Captures, Codec, JsonOptions};
 
+use crate::destination::{self, Chosen, Switches};
 use crate::edge::Head;
 use crate::metadata;
-use crate::route_table::{Found, Plan, Planned, PlannedRow, Unmet, compile};
+use crate::route_table::{Found, Plan, Planned, PlannedRow, RouteTable, Row, Unmet, compile};
 use crate::upstream::ClusterView;
 
 /// How many near misses are told of.
@@ -29,9 +30,22 @@ pub(crate) struct Question {
     pub body: String,
 }
 
+/// What only a running gateway knows.
+#[derive(Clone, Copy)]
+pub(crate) struct Live<'a> {
+    /// Its clusters.
+    pub clusters: &'a [ClusterView],
+    /// Its table, of the same configuration.
+    pub table: &'a RouteTable,
+}
+
 /// Explains a request by a configuration that is not running.
-pub(crate) fn planned(plan: &Plan, question: &Question) -> Result<String, String> {
-    explain(plan, question, None)
+pub(crate) fn planned(
+    plan: &Plan,
+    question: &Question,
+    switches: Switches,
+) -> Result<String, String> {
+    explain(plan, question, None, &switches)
 }
 
 /// Explains a request by the configuration in force, with the state of the clusters.
@@ -41,16 +55,19 @@ pub(crate) fn planned(plan: &Plan, question: &Question) -> Result<String, String
 pub(crate) fn live(
     snapshot: &Arc<Snapshot>,
     question: &Question,
-    clusters: &[ClusterView],
+    live: Live<'_>,
+    switches: Switches,
 ) -> Result<String, Problems> {
     let plan = compile(snapshot)?;
-    Ok(explain(&plan, question, Some(clusters)).unwrap_or_else(|why| format!("{why}\n")))
+    let explained = explain(&plan, question, Some(live), &switches);
+    Ok(explained.unwrap_or_else(|why| format!("{why}\n")))
 }
 
 fn explain(
     plan: &Plan,
     question: &Question,
-    clusters: Option<&[ClusterView]>,
+    live: Option<Live<'_>>,
+    switches: &Switches,
 ) -> Result<String, String> {
     let head = question.head()?;
     let mut out = format!("{} {}\n", question.method, question.target);
@@ -76,9 +93,17 @@ fn explain(
         }
     };
     near_misses(plan, taken, &head, &mut out);
-    if let Some(row) = taken.and_then(|index| plan.row(index)) {
+    if let Some(row) = taken.and_then(|index| plan.row(index))
+        && let Some(route) = plan.route(row)
+    {
+        let switched = switches.get(route.name.as_str());
+        let known = live.and_then(|live| chosen(live.table, &head));
+        let known = known
+            .as_ref()
+            .map(|(row, chosen)| (&row.policies.destination, *chosen));
+        destination::lines(route, switched, known, &mut out);
         for cluster in plan.clusters(row) {
-            policy(plan, cluster, clusters, &mut out);
+            policy(plan, cluster, live.map(|live| live.clusters), &mut out);
         }
     }
     Ok(out)
@@ -125,6 +150,15 @@ fn taken(
         }
     }
     let _ = writeln!(out, "timeout    {:?}", row.timeout);
+}
+
+/// The row of a running gateway that takes a request, and where it would go now.
+fn chosen<'t>(table: &'t RouteTable, head: &Head) -> Option<(&'t Row, Chosen)> {
+    let Found::Row(index, captures) = table.find(head) else {
+        return None;
+    };
+    let row = table.row(index)?;
+    Some((row, row.choose(head, &captures)))
 }
 
 /// The gRPC request that a request becomes, or why it is refused.

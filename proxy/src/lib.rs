@@ -23,6 +23,7 @@ mod destination;
 pub mod edge;
 mod error;
 mod explain;
+mod forward;
 mod gateway;
 mod metadata;
 pub mod metrics;

@@ -13,6 +13,11 @@ use smallvec::SmallVec;
 /// Metadata of one call; most requests carry a few entries at most.
 pub(crate) type Metadata = SmallVec<[(HeaderName, HeaderValue); 4]>;
 
+/// The caller's own time limit, as HTTP clients say it; passed on to HTTP backends in whole milliseconds.
+pub(crate) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+/// The same as gRPC says it, which clients of HTTP may send too.
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
 const PREFIX: &[u8] = b"grpc-metadata-";
 /// Said by a service that knows a repeated call by its key and gives the first answer again.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");

@@ -11,7 +11,6 @@
 
 mod client;
 mod clock;
-mod connect;
 mod forward;
 
 use std::net::SocketAddr;
@@ -33,7 +32,7 @@ use crate::error::GatewayError;
 use crate::refusals;
 use crate::route_table::Row;
 use crate::unary::Call;
-use crate::upstream::{Attempt, CallError, Cluster, Endpoint, Outcome, Tried};
+use crate::upstream::{Attempt, CallError, Cluster, Endpoint, Outcome, Tried, connect, hurry};
 
 /// How long a request whose time is up may take to say so before it is dropped without an answer.
 const GRACE: Duration = Duration::from_secs(1);
@@ -262,7 +261,7 @@ impl Pass {
             .try_begins(now, session.as_ref().body_bytes_read());
         let deadline = self.clock.deadline();
         if session.as_mut().is_body_done() || self.clock.is_limited_by_client() {
-            forward::hurry(request, deadline.saturating_duration_since(now))?;
+            hurry(request, deadline.saturating_duration_since(now))?;
         }
         if let Some(alarm) = self.alarm() {
             alarm.set(deadline);

@@ -22,6 +22,7 @@ pub use conditions::{Conditions, Unmet};
 pub use policies::Policies;
 pub use row::{Row, SystemPage, Target, Transcoded};
 
+use crate::destination::States;
 use crate::edge::Head;
 use crate::metrics::Metrics;
 use crate::upstream::Upstreams;
@@ -33,6 +34,8 @@ pub struct Kept {
     pub upstreams: Arc<Upstreams>,
     /// The numbers of the rows.
     pub metrics: Arc<Metrics>,
+    /// What is known of the routes' destinations.
+    pub(crate) states: Arc<States>,
 }
 
 /// All rows of one configuration, compiled.

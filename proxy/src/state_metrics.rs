@@ -2,6 +2,7 @@
 //!
 //! Nothing here is counted twice or kept beside the truth.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -12,8 +13,10 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
+use crate::destination::{CanaryNow, States};
 use crate::edge::Stats;
 use crate::upstream::{Cluster, EndpointView, Outcome, Upstreams};
+use crate::worker_table::Published;
 
 /// Reads the state at each scrape.
 pub(crate) struct StateMetrics {
@@ -21,6 +24,10 @@ pub(crate) struct StateMetrics {
     pub upstreams: Arc<Upstreams>,
     /// The configuration in force.
     pub config: Live<Status>,
+    /// The live table.
+    pub published: Arc<Published>,
+    /// What is known of the routes' destinations.
+    pub states: Arc<States>,
     /// The door.
     pub edge: Arc<Stats>,
 }
@@ -41,12 +48,68 @@ impl Collector for StateMetrics {
         ejections(&mut encoder, &clusters)?;
         panics(&mut encoder, &clusters)?;
         breakers(&mut encoder, &clusters)?;
+        self.canaries(&mut encoder)?;
+        self.fallbacks(&mut encoder)?;
         self.reloads(&mut encoder)?;
         self.connections(&mut encoder)
     }
 }
 
 impl StateMetrics {
+    fn canaries(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let table = self.published.load(0);
+        let canaries: BTreeMap<&str, CanaryNow> = table
+            .rows()
+            .iter()
+            .filter_map(|row| Some((&*row.route, row.policies.destination.canary_now()?)))
+            .collect();
+        let mut states = encoder.encode_descriptor(
+            "highpress_canary_state",
+            "Whether a canary is on trial (1) or was taken back (0)",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (route, canary) in &canaries {
+            let labels = [("route", *route), ("cluster", &canary.cluster)];
+            gauge(
+                &mut states,
+                &labels,
+                if canary.taken_back { 0.0 } else { 1.0 },
+            )?;
+        }
+        let mut shares = encoder.encode_descriptor(
+            "highpress_canary_share",
+            "The part of a route's requests that its canary gets by the split, 0 to 1",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (route, canary) in &canaries {
+            let labels = [("route", *route), ("cluster", &canary.cluster)];
+            gauge(&mut shares, &labels, canary.share)?;
+        }
+        Ok(())
+    }
+
+    fn fallbacks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(
+            "highpress_fallbacks",
+            "Requests that fell back to this cluster, by why the one before could not take them",
+            None,
+            MetricType::Counter,
+        )?;
+        for state in self.states.all() {
+            for (cluster, reason, count) in state.fallbacks.each() {
+                let labels = [
+                    ("route", &*state.route),
+                    ("cluster", &*cluster),
+                    ("reason", reason),
+                ];
+                counter(&mut family, &labels, count)?;
+            }
+        }
+        Ok(())
+    }
+
     fn reloads(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let status = self.config.load();
         let mut family = encoder.encode_descriptor(

@@ -9,18 +9,21 @@
 //! no longer waits for is dropped, and counted as 499.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use mesh_config::model::Protocol;
 use tokio::time::Instant;
 use transcode::Captures;
 
 use crate::destination::Chosen;
 use crate::edge::{Answer, Head};
-use crate::error::GatewayError;
+use crate::error::{Blame, GatewayError};
+use crate::forward;
 use crate::metadata::{self, Metadata};
 use crate::refusals;
 use crate::route_table::{Row, Target, Transcoded};
-use crate::upstream::{self, Cluster, Reply};
+use crate::upstream::{self, CallPolicy, Cluster, Reply};
 use crate::worker_table::WorkerTable;
 
 /// Bytes of the prefix of a gRPC message: a flag and the length.
@@ -95,9 +98,9 @@ pub(crate) async fn answer(worker: usize, call: Call, head: &Head, body: &[u8]) 
 impl Call {
     /// The request that `row` takes.
     pub(crate) fn new(table: Arc<WorkerTable>, row: u32, captures: Captures, head: &Head) -> Self {
-        let chosen = table.row(row).map_or(Chosen::NOWHERE, |row| {
-            row.policies.destination.choose(head, &captures)
-        });
+        let chosen = table
+            .row(row)
+            .map_or(Chosen::NOWHERE, |row| row.choose(head, &captures));
         Self {
             table,
             row,
@@ -125,10 +128,66 @@ impl Request<'_> {
     /// A backend's answer, if the route's policies let the request get to one.
     async fn served(&self, transcoded: &Transcoded) -> Result<Answer, GatewayError> {
         let destination = &self.row.policies.destination;
-        match destination.cluster(self.call.chosen) {
-            Some(cluster) => self.call(transcoded, cluster).await,
-            None => Ok(refusals::lost_row()),
+        let mut chosen = self.call.chosen;
+        loop {
+            let result = self.ask(transcoded, chosen).await;
+            let next = match &result {
+                Err(GatewayError::Call(error)) => destination.fall_back(chosen, error),
+                _ => None,
+            };
+            match next {
+                Some(next) => chosen = next,
+                None => return result,
+            }
         }
+    }
+
+    /// What the chosen cluster answers, in the language that it speaks.
+    async fn ask(&self, transcoded: &Transcoded, chosen: Chosen) -> Result<Answer, GatewayError> {
+        let destination = &self.row.policies.destination;
+        let Some(cluster) = destination.cluster(chosen) else {
+            return Ok(refusals::lost_row());
+        };
+        let began = destination.is_judged().then(Instant::now);
+        let result = match cluster.protocol() {
+            Protocol::Grpc => self.call(transcoded, cluster).await,
+            Protocol::Http1 | Protocol::Http2 => self.forward(transcoded, cluster).await,
+        };
+        if let Some(began) = began {
+            destination.observe(chosen, is_servers_fault(&result), began.elapsed());
+        }
+        if result.is_ok() {
+            destination.taken(chosen);
+        }
+        result
+    }
+
+    /// What an HTTP cluster answers to the request as it is.
+    async fn forward(
+        &self,
+        transcoded: &Transcoded,
+        cluster: &Arc<Cluster>,
+    ) -> Result<Answer, GatewayError> {
+        let Some(mut request) = forward::request(self.head, self.body.len()) else {
+            return Ok(refusals::lost_row());
+        };
+        let policy = &transcoded.http_policy;
+        if let Some(name) = policy.dedupe()
+            && !request.headers.contains_key(name)
+        {
+            for (name, value) in policy.own_key(&[]).into_iter().flatten() {
+                // A head takes a few headers more; one without them is only not tried again as safely.
+                let _ = request.insert_header(name, value);
+            }
+        }
+        let call = upstream::HttpCall {
+            request: &request,
+            body: &Bytes::copy_from_slice(self.body),
+            max_response: MAX_REPLY,
+            terms: terms(self.row, policy, self.head),
+        };
+        let reply = cluster.http(self.worker, call).await?;
+        Ok(forward::answer(reply))
     }
 
     /// What a gRPC cluster answers, as JSON.
@@ -138,14 +197,14 @@ impl Request<'_> {
         cluster: &Arc<Cluster>,
     ) -> Result<Answer, GatewayError> {
         let message = self.encode(transcoded)?;
-        let (metadata, terms) = terms(self.row, transcoded, self.head);
+        let metadata = metadata(&transcoded.policy, self.head);
         let began = Instant::now();
         let call = upstream::Call {
             method: &transcoded.method,
             metadata: &metadata,
             message,
             max_response: MAX_REPLY,
-            terms,
+            terms: terms(self.row, &transcoded.policy, self.head),
         };
         let reply = cluster.unary(self.worker, call).await;
         let code = reply
@@ -179,32 +238,37 @@ impl Request<'_> {
     }
 }
 
-/// What crosses of the headers, a key of the gateway's own where repeating needs one, and until when the caller
-/// waits: the route's time, or less if it asks.
-fn terms<'r>(
-    row: &Row,
-    transcoded: &'r Transcoded,
-    head: &Head,
-) -> (Metadata, upstream::Terms<'r>) {
-    let policy = &transcoded.policy;
+/// Whether a backend failed, rather than the caller: what canaries are judged by.
+fn is_servers_fault(result: &Result<Answer, GatewayError>) -> bool {
+    match result {
+        Ok(answer) => answer.status >= 500,
+        Err(error) => error.blame() == Blame::Upstream && !error.is_callers_own(),
+    }
+}
+
+/// What crosses of the headers, and a key of the gateway's own where repeating needs one.
+fn metadata(policy: &CallPolicy, head: &Head) -> Metadata {
     let mut metadata = Metadata::new();
-    let mut timeout = row.timeout;
     for (name, value) in head.headers() {
         let key = || metadata::named(name, value, policy.dedupe());
-        if let Some(entry) = metadata::crossing(name, value).or_else(key) {
-            metadata.push(entry);
-        } else if let Some(asked) = metadata::caller_timeout(name, value) {
-            timeout = timeout.min(asked);
-        }
+        metadata.extend(metadata::crossing(name, value).or_else(key));
     }
     metadata.extend(policy.own_key(&metadata).into_iter().flatten());
-    let terms = upstream::Terms {
+    metadata
+}
+
+/// Until when the caller waits, the route's time or less if it asks, and when its call may be repeated.
+fn terms<'p>(row: &Row, policy: &'p CallPolicy, head: &Head) -> upstream::Terms<'p> {
+    let asked = head
+        .headers()
+        .filter_map(|(name, value)| metadata::caller_timeout(name, value));
+    let timeout = asked.fold(row.timeout, Duration::min);
+    upstream::Terms {
         policy,
         repeatable: policy.may_repeat(head.method().as_str()),
         deadline: head.received() + timeout,
         impatient: timeout < row.timeout,
-    };
-    (metadata, terms)
+    }
 }
 
 fn decode(transcoded: &Transcoded, reply: Reply) -> Result<Vec<u8>, GatewayError> {

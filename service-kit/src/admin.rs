@@ -1,8 +1,9 @@
 //! The admin port: health, readiness, metrics, status, and what else a program shows of itself.
 //!
-//! Plain HTTP/1.1 for scrapers, probes and people on a loopback address: GET and HEAD only, small limits on header size, time
-//! and connections, no authentication (bind it where only operators reach it). It goes on serving while the program drains,
-//! so that the drain can be watched, and stops when the program says so or goes away.
+//! Plain HTTP/1.1 for scrapers, probes and people on a loopback address: small limits on sizes, time and connections, no
+//! authentication (bind it where only operators reach it). Pages are read by GET and HEAD. Actions are POSTs of JSON that no
+//! browser sends: a page that somebody has open must not be able to act on the operator's behalf. It goes on serving while
+//! the program drains, so that the drain can be watched, and stops when the program says so or goes away.
 
 mod pages;
 mod server;
@@ -89,6 +90,7 @@ impl Response {
 }
 
 type Handler = Box<dyn Fn(&RequestView<'_>) -> Response + Send + Sync>;
+type Action = Box<dyn Fn(&Value) -> Response + Send + Sync>;
 
 /// Everything that an admin port serves, before it is bound.
 pub struct Admin {
@@ -98,6 +100,7 @@ pub struct Admin {
     readiness: Readiness,
     status: Box<dyn Fn() -> Value + Send + Sync>,
     pages: Vec<(&'static str, Handler)>,
+    actions: Vec<(&'static str, Action)>,
 }
 
 impl Admin {
@@ -110,6 +113,7 @@ impl Admin {
             readiness,
             status: Box::new(|| Value::Null),
             pages: Vec::new(),
+            actions: Vec::new(),
         }
     }
 
@@ -128,6 +132,17 @@ impl Admin {
         handler: impl Fn(&RequestView<'_>) -> Response + Send + Sync + 'static,
     ) -> Self {
         self.pages.push((path, Box::new(handler)));
+        self
+    }
+
+    /// Takes POSTs of JSON on one exact path, which may have a page too. Handlers must not block for long.
+    #[must_use]
+    pub fn action(
+        mut self,
+        path: &'static str,
+        handler: impl Fn(&Value) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        self.actions.push((path, Box::new(handler)));
         self
     }
 

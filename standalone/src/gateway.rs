@@ -61,6 +61,7 @@ pub(crate) async fn start(
     };
     let options = Options {
         config,
+        data: Some(settings.data.join("gateway")),
         listen: settings.listen.into_iter().collect(),
         admin,
         threads: settings.threads.map(Into::into),

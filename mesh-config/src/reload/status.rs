@@ -211,7 +211,8 @@ impl Applied {
 }
 
 /// `2026-03-01T12:00:00Z`: <https://www.rfc-editor.org/rfc/rfc3339>.
-fn rfc3339(time: SystemTime) -> String {
+#[must_use]
+pub fn rfc3339(time: SystemTime) -> String {
     let seconds = time
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());

@@ -1,5 +1,6 @@
 //! The compiled routing table as text, one row a line, in columns.
 
+use crate::destination::Switches;
 use crate::route_table::{Plan, Planned, PlannedRow};
 
 const TITLES: [&str; 6] = [
@@ -12,9 +13,9 @@ const TITLES: [&str; 6] = [
 ];
 
 /// The table of a plan.
-pub(super) fn of(plan: &Plan) -> String {
+pub(super) fn of(plan: &Plan, switches: &Switches) -> String {
     let mut lines = vec![TITLES.map(str::to_owned)];
-    lines.extend(plan.rows.iter().map(|row| cells(plan, row)));
+    lines.extend(plan.rows.iter().map(|row| cells(plan, row, switches)));
     let width = |column: usize| {
         lines
             .iter()
@@ -33,7 +34,7 @@ pub(super) fn of(plan: &Plan) -> String {
     lines.iter().map(line).collect()
 }
 
-fn cells(plan: &Plan, row: &PlannedRow) -> [String; 6] {
+fn cells(plan: &Plan, row: &PlannedRow, switches: &Switches) -> [String; 6] {
     let methods: Vec<&str> = row.conditions.methods().collect();
     let method = if methods.is_empty() {
         "*".to_owned()
@@ -60,11 +61,11 @@ fn cells(plan: &Plan, row: &PlannedRow) -> [String; 6] {
         row.pattern.clone(),
         grpc,
         clusters,
-        policies(plan, row),
+        policies(plan, row, switches),
     ]
 }
 
-fn policies(plan: &Plan, row: &PlannedRow) -> String {
+fn policies(plan: &Plan, row: &PlannedRow, switches: &Switches) -> String {
     let mut policies = vec![format!("timeout {:?}", row.timeout)];
     let first = plan.clusters(row).next();
     let cluster = plan
@@ -80,5 +81,7 @@ fn policies(plan: &Plan, row: &PlannedRow) -> String {
     if conditions > 0 {
         policies.push(format!("{conditions} conditions"));
     }
+    let switched = row.source.and_then(|_| switches.get(&*row.route));
+    policies.extend(switched.map(|to| format!("switched by hand to {}", to.cluster)));
     policies.join(", ")
 }

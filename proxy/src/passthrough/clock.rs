@@ -7,15 +7,9 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::HeaderName;
 use tokio::time::Instant;
 
-use crate::metadata;
-
-/// The header by which time that is left is passed on, in whole milliseconds.
-pub(super) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
-/// The one of gRPC, which clients of HTTP may send too.
-pub(super) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+use crate::metadata::{self, GRPC_TIMEOUT, REQUEST_TIMEOUT};
 
 /// The time of one request.
 #[derive(Debug)]

@@ -30,10 +30,12 @@ impl Plan {
             let route = route.map(Arc::as_ref);
             row.activate(policies.cloned().unwrap_or_default(), route, kept, &served)
         });
-        Arc::new(RouteTable {
-            router: self.router,
+        let table = Arc::new(RouteTable {
             rows: rows.collect(),
-        })
+            router: self.router,
+        });
+        kept.states.tell(&table);
+        table
     }
 
     fn served(&self, upstreams: &Upstreams) -> Served {
@@ -74,6 +76,7 @@ impl PlannedRow {
         served: &Arc<Served>,
     ) -> Option<Row> {
         let stats = kept.metrics.route(self.labels());
+        let variable = self.variable(policies.destination.variable());
         let target = match self.action {
             Planned::Transcode {
                 binding,
@@ -81,7 +84,8 @@ impl PlannedRow {
                 max_body,
             } => Target::Transcode(Box::new(Transcoded {
                 content_type: HeaderValue::from_str(binding.content_type()).ok()?,
-                policy: call_policy(route, &binding, kept),
+                policy: call_policy(route, &binding, binding.dedupe.as_deref(), kept),
+                http_policy: call_policy(route, &binding, None, kept),
                 binding: *binding,
                 method,
                 max_body,
@@ -107,9 +111,21 @@ impl PlannedRow {
             conditions,
             timeout,
             policies,
+            variable,
             stats,
             target,
         })
+    }
+
+    /// Where the variable of that name stands among those of the path.
+    fn variable(&self, name: Option<&str>) -> Option<usize> {
+        let Planned::Transcode { binding, .. } = &self.action else {
+            return None;
+        };
+        let variables = binding.template.variables();
+        variables
+            .iter()
+            .position(|variable| Some(&*variable.name()) == name)
     }
 
     fn labels(&self) -> RouteLabels {

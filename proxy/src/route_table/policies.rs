@@ -24,26 +24,42 @@ impl Policies {
         let clusters = kept.upstreams.of(&snapshot.clusters);
         let of = |route: &Arc<Route>| {
             Arc::new(Self {
-                destination: Destination::new(route, &clusters),
+                destination: Destination::new(
+                    route,
+                    &clusters,
+                    kept.states.of(route.name.as_str()),
+                ),
             })
         };
         snapshot.routes.iter().map(of).collect()
     }
 }
 
-/// The names of the clusters that a route's requests go to, the first one's first.
+/// The names of the clusters that a route's requests or their copies go to, each once, the first one's first.
 pub(super) fn clusters(route: &Route) -> impl Iterator<Item = &str> {
-    route.destinations.iter().map(|side| side.cluster.as_str())
+    let mut names: Vec<&str> = Vec::new();
+    for name in route.clusters() {
+        if !names.contains(&name.as_str()) {
+            names.push(name.as_str());
+        }
+    }
+    names.into_iter()
 }
 
-/// How the calls of a transcoded row are repeated.
-pub(super) fn call_policy(route: Option<&Route>, binding: &Binding, kept: &Kept) -> CallPolicy {
+/// How the calls of a transcoded row are repeated. `dedupe`: the key by which the backend knows a repeated call, if
+/// it is the service that the method is of; what answers the same paths over HTTP need not know it.
+pub(super) fn call_policy(
+    route: Option<&Route>,
+    binding: &Binding,
+    dedupe: Option<&str>,
+    kept: &Kept,
+) -> CallPolicy {
     let Some(route) = route else {
         return CallPolicy::default();
     };
     let method = Repeats {
         idempotent: binding.idempotency != Idempotency::Unknown,
-        dedupe: binding.dedupe.as_deref(),
+        dedupe,
     };
     let row = format!("{} {binding}", route.name.as_str());
     let clusters: Vec<_> = route

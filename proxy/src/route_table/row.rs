@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use transcode::{Binding, Errors};
+use transcode::{Binding, Captures, Errors};
 
 use super::{Conditions, Policies};
+use crate::destination::Chosen;
+use crate::edge::Head;
 use crate::metrics::RouteStats;
 use crate::system::Served;
 use crate::upstream::{CallPolicy, Cluster, Method};
@@ -24,6 +26,8 @@ pub struct Row {
     pub timeout: Duration,
     /// What else its route does with them; all rows of a route share it.
     pub policies: Arc<Policies>,
+    /// Which of the path's variables the split of the route is sticky by, if it is by one.
+    pub variable: Option<usize>,
     /// Its numbers.
     pub stats: Arc<RouteStats>,
     /// What becomes of its requests.
@@ -57,6 +61,8 @@ pub struct Transcoded {
     pub binding: Binding,
     /// The method's prepared request head.
     pub method: Method,
+    /// The same where the request goes to a cluster that speaks HTTP.
+    pub http_policy: CallPolicy,
     /// The largest request body.
     pub max_body: usize,
     /// How its calls are repeated.
@@ -106,6 +112,14 @@ impl Row {
             Target::System { errors, .. } => Some(errors),
             Target::PassThrough => None,
         }
+    }
+
+    /// Where a request goes.
+    pub(crate) fn choose(&self, head: &Head, captures: &Captures) -> Chosen {
+        let variable = self
+            .variable
+            .and_then(|index| captures.raw(head.path(), index));
+        self.policies.destination.choose(head, variable)
     }
 
     /// The cluster that it goes to where nothing says otherwise, if it leaves the gateway.

@@ -21,6 +21,7 @@ use super::call::Call;
 use super::counters::{Counters, Outcome};
 use super::endpoint::Endpoint;
 use super::error::CallError;
+use super::http::{HttpCall, HttpReply, Pools};
 use super::outliers::Outliers;
 use super::probe;
 use super::reply::Reply;
@@ -43,6 +44,7 @@ pub struct Cluster {
     selection: ArcSwap<Selection>,
     turns: Turns,
     pub(crate) limiter: Arc<Limiter>,
+    pub(crate) http: Pools,
     connections: Arc<AtomicUsize>,
     counters: Arc<Counters>,
     pub(crate) retries: Retries,
@@ -72,6 +74,7 @@ impl Cluster {
             selection: ArcSwap::from_pointee(selection),
             turns: Turns::default(),
             limiter: Arc::new(Limiter::new(bounds(config))),
+            http: Pools::default(),
             connections: Arc::default(),
             counters: Arc::new(Counters::new(workers)),
             retries: Retries::new(config),
@@ -97,6 +100,18 @@ impl Cluster {
         worker: usize,
         call: Call<'_>,
     ) -> Result<Reply, CallError> {
+        attempts::run(self, worker, &call).await
+    }
+
+    /// Asks one of the backends, which speak HTTP. Dropping the future gives the request up.
+    ///
+    /// # Errors
+    /// If no backend has answered in HTTP. Any status is a reply.
+    pub async fn http(
+        self: &Arc<Self>,
+        worker: usize,
+        call: HttpCall<'_>,
+    ) -> Result<HttpReply, CallError> {
         attempts::run(self, worker, &call).await
     }
 
@@ -159,6 +174,12 @@ impl Cluster {
     #[must_use]
     pub fn config(&self) -> Arc<config::Cluster> {
         self.config.load_full()
+    }
+
+    /// What its endpoints speak.
+    #[must_use]
+    pub fn protocol(&self) -> config::Protocol {
+        self.config.load().protocol
     }
 
     /// Tries that ended so, over all workers.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::{Admin, RequestView, Response};
+use super::{Action, Admin, RequestView, Response};
 
 /// Connections at a time; the next one waits in the listen queue.
 const MAX_CONNECTIONS: usize = 128;
@@ -29,6 +30,11 @@ const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 const MAX_BUFFER: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
+/// The body of an action is a few words of JSON, and comes at once.
+const MAX_BODY: usize = 64 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What browsers send with every request that a page makes them send, and nobody else does.
+const FROM_A_PAGE: [&str; 2] = ["origin", "sec-fetch-site"];
 
 /// A bound, serving admin port. It stops when this is dropped.
 #[derive(Debug)]
@@ -103,8 +109,8 @@ async fn accept(admin: Arc<Admin>, listener: TcpListener, mut stop: watch::Recei
 
 async fn serve(admin: Arc<Admin>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
     let service = service_fn(move |request| {
-        let answer = respond(&admin, &request);
-        async move { Ok::<_, Infallible>(answer) }
+        let admin = admin.clone();
+        async move { Ok::<_, Infallible>(respond(&admin, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -123,12 +129,23 @@ async fn serve(admin: Arc<Admin>, stream: TcpStream, mut stop: watch::Receiver<b
     let _ = tokio::time::timeout(CLOSE_GRACE, connection).await;
 }
 
-fn respond<B>(admin: &Admin, request: &hyper::Request<B>) -> hyper::Response<Full<Bytes>> {
+async fn respond(admin: &Admin, request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+    let action = admin
+        .actions
+        .iter()
+        .find(|(path, _)| *path == request.uri().path());
+    if let (Some((_, action)), &Method::POST) = (action, request.method()) {
+        return build(act(action, request).await);
+    }
     if *request.method() != Method::GET && *request.method() != Method::HEAD {
-        let mut refused = build(Response::text("only GET and HEAD\n").with_status(405));
+        let allow = match action {
+            Some(_) => "GET, HEAD, POST",
+            None => "GET, HEAD",
+        };
+        let mut refused = build(Response::text(format!("only {allow}\n")).with_status(405));
         refused
             .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            .insert(ALLOW, HeaderValue::from_static(allow));
         return refused;
     }
     let accept = request
@@ -142,6 +159,30 @@ fn respond<B>(admin: &Admin, request: &hyper::Request<B>) -> hyper::Response<Ful
         accept,
         method: request.method().as_str(),
     }))
+}
+
+/// Runs an action, unless a browser may have been made to ask for it. A page elsewhere cannot send JSON without being
+/// allowed to first, and one whose name was made to point here cannot leave out that it is a page.
+async fn act(action: &Action, request: hyper::Request<Incoming>) -> Response {
+    let headers = request.headers();
+    if FROM_A_PAGE.iter().any(|name| headers.contains_key(*name)) {
+        return Response::text("not for web pages\n").with_status(403);
+    }
+    let json = headers.get(CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes().split(|byte| *byte == b';').next();
+        kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"application/json"))
+    });
+    if !json {
+        return Response::text("send content-type: application/json\n").with_status(415);
+    }
+    let body = Limited::new(request.into_body(), MAX_BODY).collect();
+    let Ok(Ok(body)) = tokio::time::timeout(BODY_TIMEOUT, body).await else {
+        return Response::text("no body, or too large, or too slow\n").with_status(400);
+    };
+    match serde_json::from_slice(&body.to_bytes()) {
+        Ok(value) => action(&value),
+        Err(error) => Response::text(format!("not JSON: {error}\n")).with_status(400),
+    }
 }
 
 fn build(answer: Response) -> hyper::Response<Full<Bytes>> {

@@ -19,12 +19,13 @@ use pingora_core::{Error, ErrorType};
 use pingora_error::OkOrErr;
 use tokio::net::TcpStream;
 
-use crate::upstream::{Cluster, Endpoint, HTTP2_STREAMS, Reservation};
+use crate::upstream::cluster::{Cluster, HTTP2_STREAMS, Reservation};
+use crate::upstream::endpoint::Endpoint;
 
 /// How long an idle connection to a backend is kept for the next request.
-const POOL_IDLE: Duration = Duration::from_secs(60);
+pub(crate) const POOL_IDLE: Duration = Duration::from_secs(60);
 /// How long a backend may be silent in the middle of an answer, or leave what it is sent unread.
-pub(super) const SILENCE: Duration = Duration::from_secs(300);
+pub(crate) const SILENCE: Duration = Duration::from_secs(300);
 /// What pingora is told when a limit on connections is reached.
 const FULL: ErrorType = ErrorType::new("the limit of connections is reached");
 
@@ -41,7 +42,7 @@ struct Door {
 struct Held(Arc<Mutex<Option<Reservation>>>);
 
 /// The endpoint as pingora wants it; a connection is to be there within `patience`.
-pub(super) fn peer(
+pub(crate) fn peer(
     cluster: &Arc<Cluster>,
     endpoint: &Arc<Endpoint>,
     address: SocketAddr,
@@ -69,12 +70,12 @@ pub(super) fn peer(
 }
 
 /// Whether a connection was not even tried, because a limit is reached.
-pub(super) fn is_full(error: &Error) -> bool {
+pub(crate) fn is_full(error: &Error) -> bool {
     *error.root_etype() == FULL
 }
 
 /// Whether it was the endpoint that did not take a connection.
-pub(super) fn is_unreachable(error: &Error) -> bool {
+pub(crate) fn is_unreachable(error: &Error) -> bool {
     matches!(
         error.root_etype(),
         ErrorType::ConnectTimedout
@@ -85,7 +86,7 @@ pub(super) fn is_unreachable(error: &Error) -> bool {
 }
 
 /// Why no connection came about, in few words.
-pub(super) fn why(error: &Error) -> String {
+pub(crate) fn why(error: &Error) -> String {
     match error.root_cause().downcast_ref::<io::Error>() {
         Some(why) => why.to_string(),
         None if *error.root_etype() == ErrorType::ConnectTimedout => "no connection in time".into(),

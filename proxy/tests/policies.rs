@@ -1,0 +1,14 @@
+//! Policies of clusters and routes, counted at the backends of a real gateway.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod policies {
+    mod fallback;
+    mod splits;
+    mod support;
+    mod switch;
+}
