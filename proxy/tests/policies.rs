@@ -7,6 +7,7 @@
 )]
 
 mod policies {
+    mod canary;
     mod fallback;
     mod splits;
     mod support;
