@@ -9,6 +9,7 @@
 mod policies {
     mod canary;
     mod fallback;
+    mod migration;
     mod splits;
     mod support;
     mod switch;
