@@ -16,6 +16,8 @@ const PARTS: usize = 20;
 pub(super) struct Measuring {
     pub(super) settings: Settings,
     pub(super) period: u64,
+    failure_share: Share,
+    slow_share: Share,
     /// Calls that succeeded or failed…
     judged: Window<PARTS>,
     /// …those of them that failed…
@@ -36,6 +38,8 @@ impl Measuring {
         Self {
             settings,
             period,
+            failure_share: Share::of_ratio(settings.failure_ratio),
+            slow_share: Share::of_ratio(settings.slow_ratio),
             judged: window(),
             failed: window(),
             only_slow: window(),
@@ -68,19 +72,25 @@ impl Measuring {
     }
 
     fn judge(&self, at: u64) -> Option<Trip> {
-        let enough = u64::from(self.settings.min_requests.get());
-        let too_many = |part, whole, ratio| {
-            part > 0 && whole >= enough && Share::of_ratio(ratio).is_reached_by(part, whole)
-        };
-        let (judged, failed) = (self.judged.sum(at), self.failed.sum(at));
-        if too_many(failed, judged, self.settings.failure_ratio) {
-            return Some(Trip::Failures { failed, of: judged });
+        let judged = || self.judged.sum(at);
+        let failed = self.failed.sum(at);
+        if let Some(of) = self.too_many(failed, self.failure_share, judged) {
+            return Some(Trip::Failures { failed, of });
         }
         let slow = self.slow.sum(at);
-        if slow == 0 {
+        let timed = || judged() + self.only_slow.sum(at);
+        let of = self.too_many(slow, self.slow_share, timed)?;
+        Some(Trip::Slow { slow, of })
+    }
+
+    /// Of how many, if `part` is too much of them. They are summed up only if it were too much of the fewest that
+    /// are judged at all: now and then a failure is no reason to do so for every call.
+    fn too_many(&self, part: u64, share: Share, whole: impl Fn() -> u64) -> Option<u64> {
+        let enough = u64::from(self.settings.min_requests.get());
+        if part == 0 || !share.is_reached_by(part, enough) {
             return None;
         }
-        let timed = judged + self.only_slow.sum(at);
-        too_many(slow, timed, self.settings.slow_ratio).then_some(Trip::Slow { slow, of: timed })
+        let whole = whole();
+        (whole >= enough && share.is_reached_by(part, whole)).then_some(whole)
     }
 }
