@@ -7,9 +7,15 @@
 )]
 
 mod policies {
+    mod breaker;
     mod canary;
     mod fallback;
+    mod hedging;
     mod migration;
+    mod outliers;
+    mod panic;
+    mod retries;
+    mod scripted;
     mod splits;
     mod support;
     mod switch;

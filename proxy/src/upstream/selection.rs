@@ -141,9 +141,16 @@ impl Selection {
             missed: SmallVec::new(),
             now,
         };
+        let mut random = fastrand::Rng::new();
+        let mut any = random.fork();
+        // If a further try took a turn too, two endpoints of which one fails would take turns at being the
+        // second: the one that fails would be asked first every time.
+        let mut turn = || match tried.is_empty() {
+            true => turns.0.fetch_add(1, Relaxed),
+            false => any.u32(..).into(),
+        };
         loop {
-            let turn = || turns.0.fetch_add(1, Relaxed);
-            let Some(index) = self.picker.pick(&view, &mut fastrand::Rng::new(), turn) else {
+            let Some(index) = self.picker.pick(&view, &mut random, &mut turn) else {
                 return Err(self.why_none(&view));
             };
             let Candidate { endpoint, breaker } = &self.candidates[index];
