@@ -169,7 +169,8 @@ fn cluster_json(view: &ClusterView) -> Value {
         .map(|endpoint| {
             json!({
                 "address": &*endpoint.address, "weight": endpoint.weight, "usable": endpoint.usable,
-                "reasons": endpoint.reasons, "breaker": endpoint.breaker, "in_flight": endpoint.in_flight,
+                "reasons": endpoint.reasons, "breaker": endpoint.breaker,
+                "breaker_reason": endpoint.breaker_reason, "in_flight": endpoint.in_flight,
                 "ewma_ms": (endpoint.ewma_ms * 1000.0).round() / 1000.0,
                 "connections": endpoint.connections, "streams": endpoint.streams,
             })

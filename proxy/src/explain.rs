@@ -1,6 +1,8 @@
 //! What would happen to a request, in words: its route and why, why not the near misses, the message that it
 //! becomes, and where that goes. It asks the same table and bindings that requests go through.
 
+mod policies;
+
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -150,6 +152,13 @@ fn taken(
         }
     }
     let _ = writeln!(out, "timeout    {:?}", row.timeout);
+    if let Some(route) = plan.route(row) {
+        let binding = match &row.action {
+            Planned::Transcode { binding, .. } => Some(&**binding),
+            Planned::Stream(_) | Planned::PassThrough | Planned::System(..) => None,
+        };
+        policies::repeats(route, binding, head.method().as_str(), out);
+    }
 }
 
 /// The row of a running gateway that takes a request, and where it would go now.
@@ -273,24 +282,13 @@ fn policy(plan: &Plan, name: &str, clusters: Option<&[ClusterView]>, out: &mut S
         limits.requests,
         limits.pending,
     );
+    let view = clusters.and_then(|views| views.iter().find(|view| *view.name == *name));
+    policies::of_cluster(cluster, view, out);
     let mesh_config::model::Endpoints::Static(endpoints) = &cluster.endpoints;
-    match clusters.and_then(|views| views.iter().find(|view| *view.name == *name)) {
+    match view {
         Some(view) => {
             for endpoint in &view.endpoints {
-                let state = if endpoint.usable {
-                    "usable".to_owned()
-                } else {
-                    format!("not usable: {}", endpoint.reasons.join(", "))
-                };
-                let _ = writeln!(
-                    out,
-                    "endpoint   {} weight {}, {state}, breaker {}, {} in flight, {:.1} ms",
-                    endpoint.address,
-                    endpoint.weight,
-                    endpoint.breaker,
-                    endpoint.in_flight,
-                    endpoint.ewma_ms
-                );
+                policies::of_endpoint(endpoint, out);
             }
         }
         None => {

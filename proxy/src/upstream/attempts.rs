@@ -105,3 +105,6 @@ pub(crate) async fn tried<E: Exchange>(
         result,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,16 @@ impl Circuit {
             Some(State::Reject) => "reject",
         }
     }
+
+    /// Why it does not admit all requests, and for how long still.
+    pub(crate) fn reason(&self, now: Instant) -> Option<String> {
+        let breaker = self.breaker()?;
+        let trip = breaker.last_trip()?;
+        Some(match breaker.state(now) {
+            State::Reject => format!("{trip}; the next probe in {:.1?}", breaker.opens_in(now)),
+            State::Admit | State::Probe => trip.to_string(),
+        })
+    }
 }
 
 fn settings(config: &config::Breaker) -> Settings {

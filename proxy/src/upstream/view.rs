@@ -38,6 +38,8 @@ pub struct EndpointView {
     pub reasons: Vec<String>,
     /// What its breaker does with requests.
     pub breaker: &'static str,
+    /// Why, and for how long still, if it does not admit them.
+    pub breaker_reason: Option<String>,
     /// Requests that it works on.
     pub in_flight: usize,
     /// Average latency in milliseconds, the recent past counting most.
@@ -86,6 +88,7 @@ impl Endpoint {
             ejected: self.health.has(Cause::Ejected),
             reasons,
             breaker: self.circuit.word(now),
+            breaker_reason: self.circuit.reason(now),
             in_flight: self.load.in_flight(),
             ewma_ms: self.latency(now).as_secs_f64() * 1e3,
             connections,

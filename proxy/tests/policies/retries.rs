@@ -1,10 +1,11 @@
 //! Retries: what is tried again, where, when, how often, and what never is.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use h2::Reason;
 use http::HeaderMap;
+use parking_lot::Mutex;
 use testkit::backend::{Answer, Backend};
 use testkit::wait::{PATIENCE, eventually};
 use tokio::time::Instant;
@@ -147,7 +148,7 @@ async fn a_try_that_takes_too_long_is_cancelled_and_made_elsewhere() {
     let hanging = Backend::start({
         let seen = seen.clone();
         move |call| {
-            seen.lock().unwrap().push(timeout(&call.headers));
+            seen.lock().push(timeout(&call.headers));
             Answer::Hang
         }
     })
@@ -169,7 +170,7 @@ async fn a_try_that_takes_too_long_is_cancelled_and_made_elsewhere() {
             .ok_or(hanging.cancelled())
     })
     .await;
-    let seen = seen.lock().unwrap();
+    let seen = seen.lock();
     assert!(
         seen.iter().all(|left| *left <= Duration::from_millis(150)),
         "{seen:?}"
@@ -288,7 +289,7 @@ async fn an_increment_has_the_same_key_on_every_try() {
     let failing = Backend::start({
         let keys = keys.clone();
         move |seen| {
-            keys.lock().unwrap().push(key_and_origin(&seen.headers));
+            keys.lock().push(key_and_origin(&seen.headers));
             unavailable()
         }
     })
@@ -297,7 +298,7 @@ async fn an_increment_has_the_same_key_on_every_try() {
     for _ in 0..2 {
         assert_eq!(mesh.increment(&[]).await.status, 503);
     }
-    let made: Vec<_> = std::mem::take(&mut *keys.lock().unwrap());
+    let made: Vec<_> = std::mem::take(&mut *keys.lock());
     assert_eq!(made.len(), 6, "{made:?}");
     assert!(
         made.iter()
@@ -310,7 +311,7 @@ async fn an_increment_has_the_same_key_on_every_try() {
     assert_ne!(made[0], made[3], "two requests have one key");
 
     mesh.increment(&[("idempotency-key", "mine")]).await;
-    let sent = keys.lock().unwrap().clone();
+    let sent = keys.lock().clone();
     assert_eq!(sent, vec![("mine".to_owned(), String::new()); 3]);
 }
 
@@ -320,14 +321,14 @@ async fn an_increment_that_is_sent_once_gets_no_key() {
     let failing = Backend::start({
         let keys = keys.clone();
         move |seen| {
-            keys.lock().unwrap().push(key_and_origin(&seen.headers));
+            keys.lock().push(key_and_origin(&seen.headers));
             unavailable()
         }
     })
     .await;
     let mesh = Mesh::start(&[&failing], PLENTY, "").await;
     mesh.increment(&[]).await;
-    assert_eq!(*keys.lock().unwrap(), [(String::new(), String::new())]);
+    assert_eq!(*keys.lock(), [(String::new(), String::new())]);
 }
 
 fn key_and_origin(headers: &HeaderMap) -> (String, String) {

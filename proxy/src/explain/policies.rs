@@ -1,0 +1,129 @@
+//! A line for each policy about tries and endpoints: what a route and a cluster say, and, of a running gateway,
+//! how things stand.
+
+use std::fmt::Write;
+
+use mesh_config::model::{Cluster, Route};
+use transcode::{Binding, Idempotency};
+
+use crate::upstream::{ClusterView, EndpointView};
+
+/// How the calls of a route are repeated, and whether this one may be.
+pub(super) fn repeats(route: &Route, binding: Option<&Binding>, method: &str, out: &mut String) {
+    if let Some(retry) = &route.retry {
+        let _ = writeln!(
+            out,
+            "retry      {} tries at most, on {}; a try may take {}, the wait before one is random up to {}, at most {}",
+            retry.attempts, retry.on, retry.per_try_timeout, retry.backoff.base, retry.backoff.max
+        );
+    }
+    if let Some(hedge) = &route.hedge {
+        let _ = writeln!(
+            out,
+            "hedge      {} further endpoints at most, each after {}",
+            hedge.max, hedge.after
+        );
+    }
+    if route.retry.is_some() || route.hedge.is_some() {
+        let _ = writeln!(out, "repeats    {}", safety(route, binding, method));
+    }
+}
+
+/// Whether a call may be sent again that may have been executed, and why.
+fn safety(route: &Route, binding: Option<&Binding>, method: &str) -> String {
+    let retry = route.retry.as_ref();
+    let named = retry.and_then(|retry| retry.dedupe.as_deref());
+    let of_method = binding.and_then(|binding| binding.dedupe.as_deref());
+    let idempotent = |binding: &Binding| binding.idempotency != Idempotency::Unknown;
+    if retry.is_some_and(|retry| retry.unsafe_methods) {
+        "yes: the route says `unsafe: true`".to_owned()
+    } else if binding.is_some_and(idempotent) {
+        "yes: the method's idempotency_level says that twice is as once".to_owned()
+    } else if let Some(key) = named.or(of_method) {
+        format!(
+            "yes: the service knows a repeated call by `{key}`; without one it gets the gateway's own"
+        )
+    } else if matches!(method, "GET" | "HEAD" | "PUT" | "DELETE") {
+        format!("yes: {method} twice is as once")
+    } else {
+        "only what no backend can have executed: nothing says that twice is as once".to_owned()
+    }
+}
+
+/// What keeps a cluster from being asked too much, and its sick endpoints from being asked at all.
+pub(super) fn of_cluster(cluster: &Cluster, view: Option<&ClusterView>, out: &mut String) {
+    let budget = cluster.retry_budget;
+    let left = view.map_or_else(String::new, |view| {
+        format!("; {} are left now", view.retry_budget_left)
+    });
+    let _ = writeln!(
+        out,
+        "budget     tries beyond the first: {} of the first ones of the last 10 s and {} each second, {} under way at most{left}",
+        budget.ratio, budget.min_per_second, cluster.limits.retries
+    );
+    if let Some(breaker) = &cluster.breaker {
+        let _ = writeln!(
+            out,
+            "breaker    rejects from {} failed, or {} that took {}, of {} or more calls in {}; for {}, later up to {}; admits after {} probes",
+            breaker.failure_ratio,
+            breaker.slow_ratio,
+            breaker.slow_call,
+            breaker.min_requests,
+            breaker.window,
+            breaker.hold,
+            breaker.max_hold,
+            breaker.probes
+        );
+    }
+    if let Some(rules) = &cluster.outlier_detection {
+        let compared = [
+            (rules.success_rate, " success rate"),
+            (rules.latency, " latency"),
+        ];
+        let compared: String = compared
+            .iter()
+            .filter_map(|(on, what)| on.then_some(*what))
+            .collect();
+        let _ = writeln!(
+            out,
+            "outliers   ejected after {} failures in a row, compared every {} by{}; for {}, later up to {}, at most {} of them",
+            rules.consecutive_failures,
+            rules.interval,
+            if compared.is_empty() {
+                " nothing"
+            } else {
+                &compared
+            },
+            rules.base_ejection,
+            rules.max_ejection,
+            rules.max_ejected
+        );
+    }
+    let panic = match view {
+        Some(view) if view.panic => ": so it is now",
+        _ => "",
+    };
+    let _ = writeln!(
+        out,
+        "panic      all endpoints within reach are used when fewer than {} are usable{panic}",
+        cluster.panic_threshold
+    );
+}
+
+/// An endpoint as it is now.
+pub(super) fn of_endpoint(endpoint: &EndpointView, out: &mut String) {
+    let state = if endpoint.usable {
+        "usable".to_owned()
+    } else {
+        format!("not usable: {}", endpoint.reasons.join(", "))
+    };
+    let breaker = match &endpoint.breaker_reason {
+        Some(why) => format!("{} ({why})", endpoint.breaker),
+        None => endpoint.breaker.to_owned(),
+    };
+    let _ = writeln!(
+        out,
+        "endpoint   {} weight {}, {state}, breaker {breaker}, {} in flight, {:.1} ms",
+        endpoint.address, endpoint.weight, endpoint.in_flight, endpoint.ewma_ms
+    );
+}
