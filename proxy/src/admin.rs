@@ -10,8 +10,10 @@ use service_kit::{Admin, RequestView, Response};
 
 use crate::destination::{States, SwitchError};
 use crate::explain::{self, Question};
+use crate::rate_limit::RateLimits;
 use crate::route_table::{Row, Target};
-use crate::upstream::{ClusterView, Upstreams};
+use crate::shedding::Shedding;
+use crate::upstream::{ClusterView, ConcurrencyView, Upstreams};
 use crate::worker_table::Published;
 
 /// What the pages show.
@@ -25,6 +27,10 @@ pub struct Pages {
     pub published: Arc<Published>,
     /// The configuration in force.
     pub config: Live<Status>,
+    /// The rate limits of the routes.
+    pub limits: Arc<RateLimits>,
+    /// Who is turned away under overload.
+    pub shedding: Arc<Shedding>,
 }
 
 impl Pages {
@@ -73,6 +79,13 @@ impl Pages {
 
     fn routes(&self) -> Value {
         self.published.load(0).rows().iter().map(row_json).collect()
+    }
+
+    fn stores(&self) -> Vec<Value> {
+        let stores = self.limits.stores().into_iter();
+        stores
+            .map(|view| json!({ "store": view.store, "up": view.up }))
+            .collect()
     }
 
     fn config(&self) -> Value {
@@ -141,7 +154,13 @@ impl Pages {
 }
 
 fn on_status(pages: Arc<Pages>) -> impl Fn() -> Value + Send + Sync + 'static {
-    move || json!({ "configuration": pages.config.load().snapshot.version })
+    move || {
+        json!({
+            "configuration": pages.config.load().snapshot.version,
+            "overload": pages.shedding.json(),
+            "rate_limit_stores": pages.stores(),
+        })
+    }
 }
 
 fn shown(request: &RequestView<'_>, title: &str, value: &Value) -> Response {
@@ -178,7 +197,16 @@ fn cluster_json(view: &ClusterView) -> Value {
         .collect();
     json!({
         "name": &*view.name, "policy": view.policy, "panic": view.panic,
-        "retry_budget_left": view.retry_budget_left, "endpoints": endpoints,
+        "retry_budget_left": view.retry_budget_left, "concurrency": concurrency_json(&view.concurrency),
+        "endpoints": endpoints,
+    })
+}
+
+fn concurrency_json(view: &ConcurrencyView) -> Value {
+    let idle = view.idle_latency.map(|idle| idle.as_secs_f64() * 1000.0);
+    json!({
+        "limit": view.limit, "adaptive": view.adaptive, "idle_latency_ms": idle,
+        "in_flight": view.in_flight, "waiting": view.waiting, "refused": view.refused,
     })
 }
 

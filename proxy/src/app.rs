@@ -14,14 +14,16 @@ use parking_lot::Mutex;
 use service_kit::{Admin, AdminServer, Readiness};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin;
 use crate::destination::{OpenError, States};
 use crate::edge::{self, Edge, ListenerOptions, Running};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
+use crate::rate_limit::RateLimits;
 use crate::route_table::{self, Kept, Plan};
+use crate::shedding::Shedding;
 use crate::state_metrics::StateMetrics;
 use crate::system::System;
 use crate::upstream::Upstreams;
@@ -93,6 +95,8 @@ pub struct App {
     readiness: Readiness,
     draining: watch::Sender<bool>,
     reload: Option<(ReloadHandle, JoinHandle<()>)>,
+    /// Looks at the process until this is dropped.
+    _watching: JoinSet<()>,
 }
 
 /// Compiles snapshots and makes them live: all of one, or nothing.
@@ -178,35 +182,38 @@ impl App {
         let snapshot = plan.snapshot.clone();
         let workers = workers(options.threads.or(snapshot.threads.map(Into::into)));
         let edge = bind(&snapshot, &options.listen)?;
-        let upstreams = Arc::new(Upstreams::new(workers, Handle::current()));
-        let metrics = Arc::new(Metrics::new(workers));
-        let system = Arc::new(System::new(upstreams.clone(), metrics.clone(), workers)?);
+        let readiness = Readiness::new();
         let states = Arc::new(States::open(options.data.as_deref())?);
-        let kept = Kept {
-            upstreams: upstreams.clone(),
-            metrics: metrics.clone(),
-            states: states.clone(),
-        };
+        let kept = kept(&snapshot, workers, &readiness, states.clone());
+        let (upstreams, metrics) = (kept.upstreams.clone(), kept.metrics.clone());
+        let system = Arc::new(System::new(upstreams.clone(), metrics.clone(), workers)?);
         let table = plan.activate(&kept);
         let published = Arc::new(Published::new(workers, table, system.clone()));
-        let gateway = Arc::new(Gateway::new(published.clone(), &metrics));
+        let gateway = Gateway::new(published.clone(), kept.shedding.clone(), &metrics);
         let listeners = edge.addresses().to_vec();
         let (draining, drain) = watch::channel(false);
-        let running = edge.start(gateway, workers, limits(&snapshot, options.drain), drain)?;
+        let limits = limits(&snapshot, options.drain);
+        let most = limits.connections;
+        let running = edge.start(Arc::new(gateway), workers, limits, drain)?;
         system.opened(running.stats());
+        let mut watching = JoinSet::new();
+        watching.spawn(kept.shedding.clone().watch(running.stats(), most));
         let state = StateMetrics {
             upstreams: upstreams.clone(),
             config: live.clone(),
             published: published.clone(),
             states: states.clone(),
             edge: running.stats(),
+            limits: kept.limits.clone(),
+            shedding: kept.shedding.clone(),
         };
-        let readiness = Readiness::new();
         let pages = admin::Pages {
             upstreams,
             states,
             published: published.clone(),
             config: live,
+            limits: kept.limits.clone(),
+            shedding: kept.shedding.clone(),
         };
         let admin_address = options.admin.unwrap_or(snapshot.admin.address);
         let admin_server =
@@ -222,6 +229,7 @@ impl App {
             readiness,
             draining,
             reload,
+            _watching: watching,
         })
     }
 
@@ -245,6 +253,17 @@ impl App {
         let cut = self.running.drained().await;
         self.admin_server.stop().await;
         cut
+    }
+}
+
+/// What outlives every table, with nothing learnt yet.
+fn kept(snapshot: &Snapshot, workers: usize, readiness: &Readiness, states: Arc<States>) -> Kept {
+    Kept {
+        upstreams: Arc::new(Upstreams::new(workers, Handle::current())),
+        metrics: Arc::new(Metrics::new(workers)),
+        states,
+        limits: Arc::new(RateLimits::new(Handle::current(), readiness.clone())),
+        shedding: Arc::new(Shedding::new(&snapshot.overload)),
     }
 }
 

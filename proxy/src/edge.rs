@@ -14,6 +14,7 @@ mod chunked;
 mod connections;
 mod grammar;
 mod head;
+mod heartbeat;
 mod http1;
 mod http2;
 mod limits;

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use resilience::overload::Priority;
 use transcode::{Code, Failure, RequestError, WireError};
 
 use crate::edge::Refusal;
@@ -30,6 +31,15 @@ pub(crate) enum GatewayError {
     /// The edge refused the request.
     #[error("{}", .0.reason())]
     Refused(Refusal),
+    /// The route's rate limit refuses it; it would pass in so many seconds.
+    #[error("more requests than this route lets in; one would pass in {0} s")]
+    RateLimited(u64),
+    /// The route's rate limit cannot be asked, and its choice is to refuse then.
+    #[error("the store of this route's rate limit is away")]
+    RateStoreAway,
+    /// The gateway has too much to do, and requests of this priority are turned away.
+    #[error("the gateway has too much to do: requests of {} priority are turned away", .0.as_str())]
+    Shed(Priority),
     /// The request does not fit the method's message.
     #[error("{0}")]
     Request(#[from] RequestError),
@@ -56,6 +66,8 @@ pub(crate) enum Blame {
     Upstream,
     /// The configuration's, or a lack of room in the gateway.
     Gateway,
+    /// Nobody's: there is more to do than fits. A state, which is told when it changes, and counted.
+    Load,
 }
 
 impl GatewayError {
@@ -66,6 +78,8 @@ impl GatewayError {
             Self::MethodNotAllowed { .. } => Code::Unimplemented as u32,
             Self::Streams(_) => Code::Unimplemented as u32,
             Self::Refused(refusal) => refusal_code(*refusal) as u32,
+            Self::RateLimited(_) => Code::ResourceExhausted as u32,
+            Self::RateStoreAway | Self::Shed(_) => Code::Unavailable as u32,
             Self::Request(_) => Code::InvalidArgument as u32,
             Self::Call(error) => error.grpc_code(),
             Self::Backend(reply) => reply.code,
@@ -81,6 +95,9 @@ impl GatewayError {
             Self::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
             Self::Streams(_) => "STREAMS_NOT_SUPPORTED",
             Self::Refused(refusal) => refusal_reason(*refusal),
+            Self::RateLimited(_) => "RATE_LIMITED",
+            Self::RateStoreAway => "RATE_LIMIT_UNAVAILABLE",
+            Self::Shed(_) => "OVERLOADED",
             Self::Request(_) => "INVALID_REQUEST",
             Self::Call(error) => call_reason(error),
             Self::Backend(_) => "",
@@ -96,11 +113,18 @@ impl GatewayError {
             | Self::MethodNotAllowed { .. }
             | Self::Streams(_)
             | Self::Request(_) => Blame::Caller,
-            Self::Refused(Refusal::TooManyConnections) | Self::Call(CallError::Overloaded) => {
-                Blame::Gateway
-            }
-            Self::Refused(_) => Blame::Caller,
+            Self::Shed(_) | Self::RateStoreAway | Self::Call(CallError::Overloaded) => Blame::Load,
+            Self::Refused(Refusal::TooManyConnections) => Blame::Gateway,
+            Self::Refused(_) | Self::RateLimited(_) => Blame::Caller,
             Self::Call(_) | Self::Backend(_) | Self::Broken(_) | Self::Answer(_) => Blame::Upstream,
+        }
+    }
+
+    /// In how many seconds it may be worth to try again, where it is at all.
+    pub(crate) fn retry_after(&self) -> u64 {
+        match self {
+            Self::RateLimited(seconds) => (*seconds).max(1),
+            _ => 1,
         }
     }
 
@@ -130,6 +154,8 @@ impl GatewayError {
         match self {
             Self::MethodNotAllowed { .. } => Some(405),
             Self::Refused(refusal) => Some(refusal.status()),
+            Self::RateLimited(_) => Some(429),
+            Self::RateStoreAway | Self::Shed(_) => Some(503),
             Self::Broken(_) => Some(502),
             _ => None,
         }

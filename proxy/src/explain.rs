@@ -157,6 +157,7 @@ fn taken(
             Planned::Transcode { binding, .. } => Some(&**binding),
             Planned::Stream(_) | Planned::PassThrough | Planned::System(..) => None,
         };
+        policies::at_the_door(route, out);
         policies::repeats(route, binding, head.method().as_str(), out);
     }
 }

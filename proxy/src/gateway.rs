@@ -14,14 +14,16 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use transcode::Captures;
 
 use crate::edge::{self, Alarm, Answer, Head, Lane, Refusal};
 use crate::metrics::{Metrics, RouteLabels, RouteStats};
 use crate::passthrough::{self, Pass};
 use crate::route_table::{Found, Target};
+use crate::shedding::Shedding;
 use crate::unary::{self, Call};
-use crate::worker_table::Published;
-use crate::{error::GatewayError, refusals};
+use crate::worker_table::{Published, WorkerTable};
+use crate::{door, error::GatewayError, refusals};
 
 /// Idle connections to backends that speak HTTP that are kept, of all clusters together.
 const IDLE_CONNECTIONS: usize = 4096;
@@ -29,6 +31,7 @@ const IDLE_CONNECTIONS: usize = 4096;
 /// What the edge talks to: one value for all workers.
 pub(crate) struct Gateway {
     published: Arc<Published>,
+    shedding: Arc<Shedding>,
     /// Requests that no row takes.
     unmatched: Arc<RouteStats>,
     proxy: Arc<HttpProxy<PassThrough>>,
@@ -39,7 +42,11 @@ pub(crate) struct PassThrough;
 
 impl Gateway {
     /// A gateway that routes by what is published.
-    pub(crate) fn new(published: Arc<Published>, metrics: &Metrics) -> Self {
+    pub(crate) fn new(
+        published: Arc<Published>,
+        shedding: Arc<Shedding>,
+        metrics: &Metrics,
+    ) -> Self {
         let labels = RouteLabels {
             method: "*".into(),
             endpoint: "unmatched".into(),
@@ -49,8 +56,26 @@ impl Gateway {
         proxy.handle_init_modules();
         Self {
             published,
+            shedding,
             unmatched: metrics.route(labels),
             proxy: Arc::new(proxy),
+        }
+    }
+
+    fn enter(
+        &self,
+        worker: usize,
+        table: Arc<WorkerTable>,
+        index: u32,
+        captures: Captures,
+        head: &Head,
+    ) -> Lane<Call> {
+        let Some(row) = table.row(index) else {
+            return Lane::Answer(refusals::lost_row());
+        };
+        match door::enter(worker, &self.shedding, row, head, &captures) {
+            Ok(ticket) => lane(Call::new(table, index, captures, ticket, head)),
+            Err(answer) => Lane::Answer(*answer),
         }
     }
 
@@ -78,7 +103,7 @@ impl edge::Service for Gateway {
     fn route(&self, worker: usize, head: &Head) -> Lane<Call> {
         let table = self.published.load(worker);
         match table.find(head) {
-            Found::Row(row, captures) => lane(Call::new(table, row, captures, head)),
+            Found::Row(row, captures) => self.enter(worker, table, row, captures, head),
             Found::MethodNotAllowed { allow, row } => {
                 let method = head.method().to_string();
                 let error = GatewayError::MethodNotAllowed { method, allow };
@@ -190,7 +215,7 @@ impl ProxyHttp for PassThrough {
         pass: &mut Pass,
     ) -> pingora_core::Result<()> {
         pass.responded(session, response);
-        Ok(())
+        pass.describe_in(response)
     }
 
     fn response_body_filter(

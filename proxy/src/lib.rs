@@ -6,6 +6,7 @@
 //! edge/          accept, read and validate a head          (HTTP/1.1, HTTP/2, limits)
 //!   gateway      the table of contents: which lane?
 //!     route_table  host, path, method, headers, query -> row
+//!     door         turned away under overload (shedding), or by a rate limit?
 //!     unary        step by step: destination, encode -> call -> decode
 //!       upstream/    limits, pick, connection, attempts
 //!     passthrough  plain HTTP, on pingora's pipeline
@@ -20,6 +21,7 @@ pub mod app;
 pub mod cli;
 pub mod commands;
 mod destination;
+mod door;
 pub mod edge;
 mod error;
 mod explain;
@@ -28,8 +30,10 @@ mod gateway;
 mod metadata;
 pub mod metrics;
 mod passthrough;
+pub mod rate_limit;
 mod refusals;
 pub mod route_table;
+pub mod shedding;
 mod state_metrics;
 pub mod system;
 mod unary;

@@ -12,12 +12,14 @@
 mod client;
 mod clock;
 mod forward;
+mod limit;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use parking_lot::Mutex;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -29,6 +31,7 @@ use self::client::{answer, asked, while_it_waits};
 use self::clock::Clock;
 use crate::edge::Alarm;
 use crate::error::GatewayError;
+use crate::rate_limit::Ticket;
 use crate::refusals;
 use crate::route_table::Row;
 use crate::unary::Call;
@@ -51,6 +54,8 @@ tokio::task_local! {
 struct Decision {
     worker: usize,
     call: Call,
+    /// What the rate limit said at the door, until a `Pass` takes it.
+    ticket: Mutex<Ticket>,
     alarm: Alarm,
 }
 
@@ -58,6 +63,7 @@ struct Decision {
 #[derive(Debug)]
 pub(crate) struct Pass {
     decision: Option<Arc<Decision>>,
+    ticket: Ticket,
     clock: Clock,
     /// Its place within the limits of the cluster.
     permit: Option<Permit<Arc<Limiter>>>,
@@ -86,14 +92,16 @@ enum Stop {
 /// backend took neither the request's body nor notice of its deadline.
 pub(crate) async fn scope<T>(
     worker: usize,
-    call: Call,
+    mut call: Call,
     alarm: Alarm,
     pipeline: impl Future<Output = Option<T>>,
 ) -> Option<T> {
     let began = Instant::now();
+    let ticket = std::mem::replace(&mut call.ticket, Ticket::Free);
     let decision = Arc::new(Decision {
         worker,
         call,
+        ticket: Mutex::new(ticket),
         alarm: alarm.clone(),
     });
     let exchange = CURRENT.scope(decision.clone(), pipeline);
@@ -121,8 +129,13 @@ impl Decision {
 impl Pass {
     /// The context of the request that the current task passes through.
     pub(crate) fn current() -> Self {
+        let decision = CURRENT.try_with(Arc::clone).ok();
+        let ticket = decision.as_deref().map_or(Ticket::Free, |decision| {
+            std::mem::replace(&mut *decision.ticket.lock(), Ticket::Free)
+        });
         Self {
-            decision: CURRENT.try_with(Arc::clone).ok(),
+            decision,
+            ticket,
             clock: Clock::start(Instant::now()),
             permit: None,
             next: None,
@@ -157,7 +170,8 @@ impl Pass {
             Ok(()) => Ok(false),
             Err(Stop::Left(error)) => Err(error),
             Err(Stop::Refused(error)) => {
-                let refusal = refusals::failed(self.row(), asked(session), &error);
+                let mut refusal = refusals::failed(self.row(), asked(session), &error);
+                self.describe(&mut refusal.headers);
                 // A body that is there already need not cost the client its connection.
                 while_it_waits(session, tokio::task::yield_now()).await?;
                 answer(session, refusal).await.map(|()| true)
@@ -167,6 +181,7 @@ impl Pass {
 
     /// Waits for a slot within the limits, and for an endpoint.
     async fn admitted(&mut self, session: &mut Session) -> Result<(), Stop> {
+        self.count(session).await?;
         let (Some(cluster), Some(row)) = (self.cluster().cloned(), self.row()) else {
             return Err(Stop::Left(Error::new(ErrorType::InternalError)));
         };
@@ -393,7 +408,8 @@ impl Pass {
             return quiet;
         }
         let failure = self.error.take().unwrap_or_else(|| gateway_error(error));
-        let refusal = refusals::failed(self.row(), asked(session), &failure);
+        let mut refusal = refusals::failed(self.row(), asked(session), &failure);
+        self.describe(&mut refusal.headers);
         let status = refusal.status;
         // Whoever reads the answer and comes again finds the slot free.
         (self.permit, self.attempt) = (None, None);

@@ -90,7 +90,7 @@ fn worded(row: Option<&Row>, problem: bool, error: &GatewayError) -> Answer {
     if matches!(status, 429 | 503) {
         answer
             .headers
-            .push((RETRY_AFTER, HeaderValue::from_static("1")));
+            .push((RETRY_AFTER, HeaderValue::from(error.retry_after())));
     }
     answer
 }
@@ -137,7 +137,7 @@ fn log(row: Option<&Row>, asked: Asked<'_>, id: &str, status: u16, error: &Gatew
     let route = row.map_or("", |row| &*row.route);
     let (Asked { method, path, .. }, reason) = (asked, error.reason());
     match error.blame() {
-        Blame::Caller => {
+        Blame::Caller | Blame::Load => {
             tracing::debug!(%method, path, route, status, reason, id, %error, "refused")
         }
         Blame::Upstream if error.is_callers_own() => {

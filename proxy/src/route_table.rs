@@ -25,6 +25,8 @@ pub use row::{Row, SystemPage, Target, Transcoded};
 use crate::destination::States;
 use crate::edge::Head;
 use crate::metrics::Metrics;
+use crate::rate_limit::RateLimits;
+use crate::shedding::Shedding;
 use crate::upstream::Upstreams;
 
 /// What outlives every table: a new one takes up what the one before has learnt.
@@ -36,6 +38,10 @@ pub struct Kept {
     pub metrics: Arc<Metrics>,
     /// What is known of the routes' destinations.
     pub(crate) states: Arc<States>,
+    /// The rate limits of the routes.
+    pub limits: Arc<RateLimits>,
+    /// Who is turned away under overload.
+    pub shedding: Arc<Shedding>,
 }
 
 /// All rows of one configuration, compiled.

@@ -2,6 +2,8 @@
 //!
 //! Nothing here is counted twice or kept beside the truth.
 
+mod door;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use prometheus_client::registry::Unit;
 
 use crate::destination::{CanaryNow, States};
 use crate::edge::Stats;
+use crate::rate_limit::RateLimits;
+use crate::shedding::Shedding;
 use crate::upstream::{Cluster, EndpointView, Outcome, Upstreams};
 use crate::worker_table::Published;
 
@@ -30,6 +34,10 @@ pub(crate) struct StateMetrics {
     pub states: Arc<States>,
     /// The door.
     pub edge: Arc<Stats>,
+    /// The rate limits of the routes.
+    pub limits: Arc<RateLimits>,
+    /// Who is turned away under overload.
+    pub shedding: Arc<Shedding>,
 }
 
 impl fmt::Debug for StateMetrics {
@@ -51,7 +59,10 @@ impl Collector for StateMetrics {
         self.canaries(&mut encoder)?;
         self.fallbacks(&mut encoder)?;
         self.reloads(&mut encoder)?;
-        self.connections(&mut encoder)
+        self.connections(&mut encoder)?;
+        door::limits(&mut encoder, &self.limits)?;
+        door::concurrency(&mut encoder, &clusters)?;
+        door::shedding(&mut encoder, &self.shedding)
     }
 }
 

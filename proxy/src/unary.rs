@@ -21,6 +21,7 @@ use crate::edge::{Answer, Head};
 use crate::error::{Blame, GatewayError};
 use crate::forward;
 use crate::metadata::{self, Metadata};
+use crate::rate_limit::{self, Ticket};
 use crate::refusals;
 use crate::route_table::{Row, Target, Transcoded};
 use crate::upstream::{self, CallPolicy, Cluster, Reply};
@@ -44,6 +45,8 @@ pub(crate) struct Call {
     pub captures: Captures,
     /// Where it goes: chosen once, whatever becomes of it.
     pub chosen: Chosen,
+    /// What its route's rate limit said.
+    pub ticket: Ticket,
 }
 
 /// A request whose body is there: what every step of the lane may ask.
@@ -70,7 +73,8 @@ struct Counted<'a> {
 }
 
 /// Runs a call to its answer.
-pub(crate) async fn answer(worker: usize, call: Call, head: &Head, body: &[u8]) -> Answer {
+pub(crate) async fn answer(worker: usize, mut call: Call, head: &Head, body: &[u8]) -> Answer {
+    let mut ticket = std::mem::replace(&mut call.ticket, Ticket::Free);
     let Some(row) = call.table.row(call.row) else {
         return refusals::lost_row();
     };
@@ -87,8 +91,16 @@ pub(crate) async fn answer(worker: usize, call: Call, head: &Head, body: &[u8]) 
         head,
         body,
     };
-    let answered = request.answer().await;
-    let answer = answered.unwrap_or_else(|error| refusals::failed(Some(row), head.into(), &error));
+    let limit = row.policies.rate_limit.as_ref();
+    let answered = match rate_limit::settle(limit, &mut ticket).await {
+        Ok(()) => request.answer().await,
+        Err(error) => Err(error),
+    };
+    let mut answer =
+        answered.unwrap_or_else(|error| refusals::failed(Some(row), head.into(), &error));
+    if let Some(limit) = limit {
+        limit.describe(&ticket, &mut answer.headers);
+    }
     counted.status = answer.status;
     answer
 }
@@ -97,7 +109,13 @@ pub(crate) async fn answer(worker: usize, call: Call, head: &Head, body: &[u8]) 
 
 impl Call {
     /// The request that `row` takes.
-    pub(crate) fn new(table: Arc<WorkerTable>, row: u32, captures: Captures, head: &Head) -> Self {
+    pub(crate) fn new(
+        table: Arc<WorkerTable>,
+        row: u32,
+        captures: Captures,
+        ticket: Ticket,
+        head: &Head,
+    ) -> Self {
         let chosen = table
             .row(row)
             .map_or(Chosen::NOWHERE, |row| row.choose(head, &captures));
@@ -106,6 +124,7 @@ impl Call {
             row,
             captures,
             chosen,
+            ticket,
         }
     }
 }

@@ -7,13 +7,16 @@
 )]
 
 mod policies {
+    mod adaptive;
     mod breaker;
     mod canary;
     mod fallback;
     mod hedging;
     mod migration;
     mod outliers;
+    mod overload;
     mod panic;
+    mod rate_limit;
     mod retries;
     mod scripted;
     mod splits;

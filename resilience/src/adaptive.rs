@@ -4,8 +4,8 @@
 //! Ten times a second the median latency of the last window is held against the latency of the idle backend. As
 //! long as it is not much longer, the limit grows; beyond that it shrinks in proportion (the gradient of
 //! <https://netflixtechblog.medium.com/performance-under-load-3e6fa9a60581>). The idle latency is learnt
-//! whenever little is in flight; under load that never ends, the limit goes down to its minimum for a moment every
-//! half a minute to learn it again. Refused: growth while the limit is not used, because that proves nothing.
+//! whenever little is in flight; under load that never ends, the limit is halved for a moment every half a minute, so
+//! that no queue stands, to learn it again. Refused: growth while the limit is not used, because that proves nothing.
 //!
 //! ```text
 //! Steady --(busy for RELEARN)--> Draining --(queues are empty)--> Learning --(a window)--> Steady
@@ -33,7 +33,9 @@ const LEARNING: Duration = Duration::from_secs(2);
 const TOLERANCE: f64 = 1.5;
 /// Bounds of one step.
 const STEEPEST: (f64, f64) = (0.5, 1.25);
-/// What is left of the limit after a window in which a backend said that it is overloaded.
+/// One in so many answers saying that the backend is overloaded is a window in which it is.
+const OVERLOADED: u64 = 10;
+/// What is left of the limit after such a window.
 const BACK_OFF: f64 = 0.9;
 /// How fast a slower idle latency is believed.
 const SMOOTHING: f64 = 0.2;
@@ -66,15 +68,22 @@ struct Learnt {
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     Steady,
-    /// The limit is down; what was queued at the backend is let out. `back_to`: the limit before.
+    /// The limit is down; what was queued at the backend is let out.
     Draining {
         until: Instant,
-        back_to: usize,
+        limits: Halved,
     },
     Learning {
         until: Instant,
-        back_to: usize,
+        limits: Halved,
     },
+}
+
+/// The limit before, and what it is for the moment.
+#[derive(Debug, Clone, Copy)]
+struct Halved {
+    before: usize,
+    now: usize,
 }
 
 /// A closed window.
@@ -184,7 +193,8 @@ impl Gradient {
     fn seen(&self) -> Option<Seen> {
         let totals = Totals::of([&self.window].into_iter());
         let overloads = self.overloads.load(Relaxed);
-        if totals.samples() + u64::from(overloads) < FEWEST {
+        let overloads = u64::from(overloads);
+        if totals.samples() + overloads < FEWEST {
             return None;
         }
         let median = totals.quantile(0.5).or(self.typical())?;
@@ -193,7 +203,7 @@ impl Gradient {
         Some(Seen {
             median: median.max(Duration::from_nanos(1)),
             busiest: self.busiest.swap(0, Relaxed),
-            overloaded: overloads > 0,
+            overloaded: overloads * OVERLOADED >= totals.samples() + overloads,
         })
     }
 
@@ -209,24 +219,24 @@ impl Learnt {
     fn next(&mut self, seen: Seen, limit: usize, min: usize, now: Instant) -> usize {
         match self.phase {
             Phase::Steady => self.steady(seen, limit, min, now),
-            Phase::Draining { until, back_to } => {
+            Phase::Draining { until, limits } => {
                 if now >= until {
                     let until = now + LEARNING;
-                    self.phase = Phase::Learning { until, back_to };
+                    self.phase = Phase::Learning { until, limits };
                 }
-                min
+                limits.now
             }
-            Phase::Learning { until, back_to } => {
-                let quiet = seen.busiest <= min;
+            Phase::Learning { until, limits } => {
+                let quiet = seen.busiest <= limits.now;
                 if !quiet && now < until {
-                    return min;
+                    return limits.now;
                 }
                 if quiet {
                     self.idle = Some(seen.median);
                 }
                 self.learnt_at = now;
                 self.phase = Phase::Steady;
-                back_to
+                limits.before
             }
         }
     }
@@ -236,11 +246,12 @@ impl Learnt {
         if now - self.learnt_at >= RELEARN {
             // What is in flight has to come back first.
             let until = now + WINDOW.max(seen.median * 2);
-            self.phase = Phase::Draining {
-                until,
-                back_to: limit,
+            let limits = Halved {
+                before: limit,
+                now: (limit / 2).max(min),
             };
-            return min;
+            self.phase = Phase::Draining { until, limits };
+            return limits.now;
         }
         let gradient = idle.as_secs_f64() * TOLERANCE / seen.median.as_secs_f64();
         let gradient = gradient.clamp(STEEPEST.0, STEEPEST.1);

@@ -49,10 +49,9 @@ pub struct Decision {
     pub retry_after: Duration,
 }
 
-/// Buckets by key.
+/// Buckets by key. Rate and burst come with each request, so that others may hold from one to the next.
 #[derive(Debug)]
 pub struct Buckets {
-    gcra: Gcra,
     clock: Clock,
     /// For the empty key: a limit that all requests share takes no lock.
     shared: AtomicU64,
@@ -83,7 +82,8 @@ impl Gcra {
     /// What a bucket that will be full at `full_at` says at `now`, and when it will be full then.
     fn ask(self, full_at: u64, now: u64) -> (Decision, u64) {
         let room = self.interval.saturating_mul(u64::from(self.burst));
-        let used = full_at.saturating_sub(now);
+        // A bucket that was larger before is now empty at most.
+        let used = full_at.saturating_sub(now).min(room);
         let after = used.saturating_add(self.interval);
         let (allowed, used) = if after <= room {
             (true, after)
@@ -136,9 +136,8 @@ impl Gcra {
 impl Buckets {
     /// All buckets full.
     #[must_use]
-    pub fn new(gcra: Gcra) -> Self {
+    pub fn new() -> Self {
         Self {
-            gcra,
             clock: Clock::start(),
             shared: AtomicU64::new(0),
             sets: (0..SETS).map(|_| Mutex::default()).collect(),
@@ -148,11 +147,11 @@ impl Buckets {
     }
 
     /// Takes one out of the bucket of `key`, if it holds one.
-    pub fn take(&self, key: &[u8], now: Instant) -> Decision {
+    pub fn take(&self, gcra: Gcra, key: &[u8], now: Instant) -> Decision {
         let now = self.clock.nanos(now);
         match key {
-            [] => self.take_shared(now),
-            key => self.take_keyed(self.secret.hash_one(key), now),
+            [] => self.take_shared(gcra, now),
+            key => self.take_keyed(gcra, self.secret.hash_one(key), now),
         }
     }
 
@@ -162,10 +161,10 @@ impl Buckets {
         self.evicted.load(Relaxed)
     }
 
-    fn take_shared(&self, now: u64) -> Decision {
+    fn take_shared(&self, gcra: Gcra, now: u64) -> Decision {
         let mut seen = self.shared.load(Acquire);
         loop {
-            let (decision, next) = self.gcra.ask(seen, now);
+            let (decision, next) = gcra.ask(seen, now);
             if !decision.allowed {
                 return decision;
             }
@@ -179,17 +178,17 @@ impl Buckets {
         }
     }
 
-    fn take_keyed(&self, key: u64, now: u64) -> Decision {
+    fn take_keyed(&self, gcra: Gcra, key: u64, now: u64) -> Decision {
         // The remainder is below SETS, which is a usize.
         let mut set = self.sets[(key % SETS as u64) as usize].lock();
         if let Some(bucket) = set.iter_mut().find(|bucket| bucket.key == key) {
-            let (decision, next) = self.gcra.ask(bucket.full_at, now);
+            let (decision, next) = gcra.ask(bucket.full_at, now);
             if decision.allowed {
                 bucket.full_at = next;
             }
             return decision;
         }
-        let (decision, full_at) = self.gcra.ask(0, now);
+        let (decision, full_at) = gcra.ask(0, now);
         self.insert(&mut set, Bucket { key, full_at }, now);
         decision
     }
@@ -207,6 +206,12 @@ impl Buckets {
             *fullest = bucket;
             self.evicted.fetch_add(1, Relaxed);
         }
+    }
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

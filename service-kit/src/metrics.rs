@@ -15,7 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 pub use self::grpc::{GrpcCall, GrpcMetrics, grpc_code_name};
-pub use self::process::ProcessCollector;
+pub use self::process::{ProcessCollector, resident_memory};
 
 /// The content type of [`text()`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::Notify;
 
+use super::heartbeat::Heartbeat;
+
 /// The connections of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
@@ -18,6 +20,8 @@ pub(super) struct Connections {
     open: AtomicUsize,
     wakers: Mutex<Slab<Option<Waker>>>,
     empty: Notify,
+    /// How late the worker is.
+    pub(super) heartbeat: Heartbeat,
 }
 
 /// One open connection; dropping it closes the account.

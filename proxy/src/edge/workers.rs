@@ -241,6 +241,8 @@ async fn work<S: Service>(
         .into_iter()
         .map(|acceptor| tokio::spawn(acceptor.run()))
         .collect();
+    let of_worker = worker.connections.clone();
+    tokio::spawn(async move { of_worker.heartbeat.beat().await });
     let mut drain = worker.drain.clone();
     loop {
         tokio::select! {

@@ -6,7 +6,16 @@ use std::fmt::Write;
 use mesh_config::model::{Cluster, Route};
 use transcode::{Binding, Idempotency};
 
-use crate::upstream::{ClusterView, EndpointView};
+use crate::rate_limit;
+use crate::upstream::{ClusterView, ConcurrencyView, EndpointView};
+
+/// What the route asks of a request before it is let in.
+pub(super) fn at_the_door(route: &Route, out: &mut String) {
+    let _ = writeln!(out, "priority   {} under overload", route.priority.as_str());
+    if let Some(limit) = &route.rate_limit {
+        let _ = writeln!(out, "rate limit {}", rate_limit::in_words(limit));
+    }
+}
 
 /// How the calls of a route are repeated, and whether this one may be.
 pub(super) fn repeats(route: &Route, binding: Option<&Binding>, method: &str, out: &mut String) {
@@ -50,8 +59,32 @@ fn safety(route: &Route, binding: Option<&Binding>, method: &str) -> String {
     }
 }
 
+/// How much a cluster may have in flight, where that follows its latency.
+fn concurrency(cluster: &Cluster, view: Option<&ClusterView>, out: &mut String) {
+    let Some(adaptive) = &cluster.adaptive_concurrency else {
+        return;
+    };
+    let now = view.map_or_else(String::new, |view| {
+        let ConcurrencyView {
+            limit,
+            in_flight,
+            waiting,
+            idle_latency,
+            ..
+        } = view.concurrency;
+        let idle = idle_latency.map_or("not known yet".to_owned(), |idle| format!("{idle:.1?}"));
+        format!("; {limit} now, {in_flight} in flight, {waiting} waiting, idle latency {idle}")
+    });
+    let _ = writeln!(
+        out,
+        "adaptive   {} to {} requests in flight, by latency{now}",
+        adaptive.min, adaptive.max
+    );
+}
+
 /// What keeps a cluster from being asked too much, and its sick endpoints from being asked at all.
 pub(super) fn of_cluster(cluster: &Cluster, view: Option<&ClusterView>, out: &mut String) {
+    concurrency(cluster, view, out);
     let budget = cluster.retry_budget;
     let left = view.map_or_else(String::new, |view| {
         format!("; {} are left now", view.retry_budget_left)

@@ -21,6 +21,7 @@ impl Plan {
     pub fn activate(self, kept: &Kept) -> Arc<RouteTable> {
         kept.upstreams.apply(&self.snapshot.clusters);
         kept.upstreams.look_at_new();
+        kept.shedding.set(&self.snapshot.overload);
         let served = Arc::new(self.served(&kept.upstreams));
         let policies = Policies::of_routes(&self.snapshot, kept);
         let routes = &self.snapshot.routes;

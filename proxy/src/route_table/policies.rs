@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use mesh_config::Snapshot;
-use mesh_config::model::Route;
+use mesh_config::model::{self, Route};
+use resilience::overload::Priority;
 use transcode::{Binding, Idempotency};
 
 use super::Kept;
 use crate::destination::Destination;
+use crate::rate_limit::RouteLimit;
 use crate::upstream::{CallPolicy, Repeats};
 
 /// The policies of one route.
@@ -16,6 +18,10 @@ use crate::upstream::{CallPolicy, Repeats};
 pub struct Policies {
     /// Where its requests go.
     pub(crate) destination: Destination,
+    /// Who is turned away first; `None`: never, as the gateway's own pages.
+    pub(crate) priority: Option<Priority>,
+    /// How many of them are let in.
+    pub(crate) rate_limit: Option<RouteLimit>,
 }
 
 impl Policies {
@@ -29,9 +35,21 @@ impl Policies {
                     &clusters,
                     kept.states.of(route.name.as_str()),
                 ),
+                priority: Some(priority(route.priority)),
+                rate_limit: kept.limits.of(route),
             })
         };
-        snapshot.routes.iter().map(of).collect()
+        let policies = snapshot.routes.iter().map(of).collect();
+        kept.limits.retain(snapshot);
+        policies
+    }
+}
+
+fn priority(configured: model::Priority) -> Priority {
+    match configured {
+        model::Priority::Low => Priority::Low,
+        model::Priority::Normal => Priority::Normal,
+        model::Priority::High => Priority::High,
     }
 }
 

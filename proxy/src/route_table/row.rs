@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use transcode::{Binding, Captures, Errors};
+use transcode::{Binding, Captures, Errors, Variable};
 
 use super::{Conditions, Policies};
 use crate::destination::Chosen;
@@ -120,6 +120,15 @@ impl Row {
             .variable
             .and_then(|index| captures.raw(head.path(), index));
         self.policies.destination.choose(head, variable)
+    }
+
+    /// The variables of its path, in the order of the captures.
+    pub(crate) fn variables(&self) -> &[Variable] {
+        match &self.target {
+            Target::Transcode(transcoded) => transcoded.binding.template.variables(),
+            Target::Stream(binding) => binding.template.variables(),
+            Target::PassThrough | Target::System { .. } => &[],
+        }
     }
 
     /// The cluster that it goes to where nothing says otherwise, if it leaves the gateway.

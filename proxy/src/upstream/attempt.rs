@@ -154,6 +154,7 @@ impl Attempt {
             self.endpoint.judged(guard, verdict, ended);
         }
         self.endpoint.observed(verdict, ended);
+        self.endpoint.concurrency.observed(outcome, verdict, ended);
         ended
     }
 

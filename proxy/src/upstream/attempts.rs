@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use resilience::limiter::Limiter;
 use tokio::time::{sleep, timeout_at};
 
 use super::attempt::{Attempt, Ended};
@@ -43,7 +42,7 @@ async fn admitted<E: Exchange>(
     worker: usize,
     what: &E,
 ) -> Result<E::Reply, CallError> {
-    let _permit = Limiter::acquire(&*cluster.limiter, what.terms().deadline).await?;
+    let _permit = cluster.concurrency().slot(what.terms().deadline).await?;
     let mut history = History::<E>::new(cluster, worker, what.terms());
     loop {
         let step = match history.pick()? {

@@ -11,13 +11,14 @@ use arc_swap::ArcSwap;
 use mesh_config::model::{self as config, Endpoints};
 use parking_lot::Mutex;
 use resilience::latency::LiveQuantile;
-use resilience::limiter::{Bounds, Limiter, Permit};
+use resilience::limiter::{Limiter, Permit};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use super::attempts;
 use super::call::Call;
+use super::concurrency::Concurrency;
 use super::counters::{Counters, Outcome};
 use super::endpoint::Endpoint;
 use super::error::CallError;
@@ -43,7 +44,7 @@ pub struct Cluster {
     members: Mutex<Vec<Arc<Endpoint>>>,
     selection: ArcSwap<Selection>,
     turns: Turns,
-    pub(crate) limiter: Arc<Limiter>,
+    concurrency: Arc<Concurrency>,
     pub(crate) http: Pools,
     connections: Arc<AtomicUsize>,
     counters: Arc<Counters>,
@@ -73,7 +74,7 @@ impl Cluster {
             members: Mutex::default(),
             selection: ArcSwap::from_pointee(selection),
             turns: Turns::default(),
-            limiter: Arc::new(Limiter::new(bounds(config))),
+            concurrency: Arc::new(Concurrency::new(config)),
             http: Pools::default(),
             connections: Arc::default(),
             counters: Arc::new(Counters::new(workers)),
@@ -120,8 +121,7 @@ impl Cluster {
     /// # Errors
     /// `Overloaded` at once, or `DeadlineExceeded`.
     pub async fn admit(&self, deadline: Instant) -> Result<Permit<Arc<Limiter>>, CallError> {
-        let permit = Limiter::acquire(Arc::clone(&self.limiter), deadline).await;
-        permit.map_err(CallError::from)
+        self.concurrency.own_slot(deadline).await
     }
 
     /// Picks an endpoint for a request that is passed through, but none of `tried`. Breakers and panic are
@@ -191,7 +191,12 @@ impl Cluster {
     /// Requests in flight and requests that wait for a slot.
     #[must_use]
     pub fn in_flight(&self) -> (usize, usize) {
-        (self.limiter.in_flight(), self.limiter.waiting())
+        let now = self.concurrency.view();
+        (now.in_flight, now.waiting)
+    }
+
+    pub(crate) fn concurrency(&self) -> &Arc<Concurrency> {
+        &self.concurrency
     }
 
     pub(crate) fn members(&self) -> Vec<Arc<Endpoint>> {
@@ -328,7 +333,7 @@ impl Cluster {
     pub(crate) fn apply(self: &Arc<Self>, config: &Arc<config::Cluster>, runtime: &Handle) {
         let Endpoints::Static(wanted) = &config.endpoints;
         self.config.store(Arc::clone(config));
-        self.limiter.set(bounds(config));
+        self.concurrency.set(config);
         self.retries.set(config);
         let mut members = self.members.lock();
         let mut before = std::mem::take(&mut *members);
@@ -395,22 +400,6 @@ impl Cluster {
             resolve::keep_resolved(&endpoint, runtime);
         }
         endpoint
-    }
-}
-
-/// What the limits mean for requests. Those that are passed through wait for a connection as they wait for a
-/// slot: no more are let in than the connections that are allowed can carry.
-fn bounds(config: &config::Cluster) -> Bounds {
-    let limits = &config.limits;
-    let connections = limits.connections.get();
-    let carried = match config.protocol {
-        config::Protocol::Http1 => connections,
-        config::Protocol::Http2 => connections.saturating_mul(HTTP2_STREAMS),
-        config::Protocol::Grpc => usize::MAX,
-    };
-    Bounds {
-        requests: limits.requests.get().min(carried),
-        pending: limits.pending,
     }
 }
 

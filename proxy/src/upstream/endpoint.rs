@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::circuit::Circuit;
 use super::cluster::Cluster;
+use super::concurrency::Concurrency;
 use super::counters::Counters;
 use super::health::{Cause, Health};
 use super::lane::Lane;
@@ -41,6 +42,7 @@ pub struct Endpoint {
     pub(crate) outliers: Arc<Outliers>,
     pub(crate) lanes: Box<[Lane]>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) concurrency: Arc<Concurrency>,
     /// Live connections of all workers.
     pub(crate) connections: AtomicUsize,
     /// Connections that are open or being opened, for the limit on them.
@@ -80,6 +82,7 @@ impl Endpoint {
             outliers: Arc::clone(cluster.outliers()),
             lanes: (0..workers.max(1)).map(|_| Lane::default()).collect(),
             counters: Arc::clone(cluster.counters()),
+            concurrency: Arc::clone(cluster.concurrency()),
             connections: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
             recoveries: AtomicU64::new(0),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
+use super::concurrency::ConcurrencyView;
 use super::endpoint::Endpoint;
 use super::health::Cause;
 
@@ -19,6 +20,8 @@ pub struct ClusterView {
     pub panic: bool,
     /// Tries beyond the first that its budget would allow now.
     pub retry_budget_left: u32,
+    /// How much it may have in flight.
+    pub concurrency: ConcurrencyView,
     /// Its endpoints, in the order of the configuration.
     pub endpoints: Vec<EndpointView>,
 }
@@ -66,6 +69,7 @@ impl Cluster {
             policy,
             panic: self.panics(),
             retry_budget_left: self.retry_budget_left(now),
+            concurrency: self.concurrency().view(),
             endpoints,
         }
     }

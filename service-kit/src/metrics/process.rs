@@ -104,6 +104,11 @@ impl Stat {
 }
 
 /// A line such as `VmRSS:     1234 kB` of `/proc/self/status`.
+/// What the process has in RAM, in bytes, if that can be read.
+pub fn resident_memory() -> Option<u64> {
+    status_bytes("VmRSS:").map(|bytes| bytes as u64)
+}
+
 fn status_bytes(name: &str) -> Option<f64> {
     let text = fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Protocols, Worker};
 use crate::edge::Service;
@@ -52,6 +52,12 @@ impl Stats {
     /// Connections that are open now, for each worker.
     pub fn open_by_worker(&self) -> impl Iterator<Item = usize> + '_ {
         self.workers.iter().map(|worker| worker.open())
+    }
+
+    /// How late the event loop of a worker was at worst since this was last asked.
+    pub fn lag(&self, now: Instant) -> Duration {
+        let lags = self.workers.iter().map(|worker| worker.heartbeat.lag(now));
+        lags.max().unwrap_or_default()
     }
 
     /// Connections accepted so far.

@@ -1,0 +1,182 @@
+//! How much a cluster may have in flight: its configured limit, or where `adaptive_concurrency` is on, what its latency
+//! says that it can bear.
+//!
+//! With a limit that moves, requests wait in the queue no longer than leaves them the time to be served: half of what
+//! they have, and less where answers take long. Otherwise a queue that is full all the time would let everybody in
+//! just before their deadline, and every answer would come too late.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use mesh_config::model as config;
+use parking_lot::Mutex;
+use resilience::Verdict;
+use resilience::adaptive::Gradient;
+use resilience::limiter::{Bounds, Limiter, Permit, Refused};
+use tokio::time::Instant;
+
+use super::attempt::Ended;
+use super::cluster::HTTP2_STREAMS;
+use super::counters::Outcome;
+use super::error::CallError;
+
+/// How many times the usual latency is kept free for being served.
+const SERVICE: u32 = 2;
+
+/// The limit of one cluster.
+#[derive(Debug)]
+pub(crate) struct Concurrency {
+    limiter: Arc<Limiter>,
+    /// None where the limit stands.
+    gradient: ArcSwapOption<Gradient>,
+    /// Held while the limit changes: one writer at a time.
+    bounds: Mutex<Bounds>,
+    refused: AtomicU64,
+}
+
+/// The limit at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct ConcurrencyView {
+    /// Requests that may be in flight.
+    pub limit: usize,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// Requests that wait for a slot.
+    pub waiting: usize,
+    /// Requests that were turned away: the queue was full, or they would have come too late.
+    pub refused: u64,
+    /// Where the limit moves: the latency of the idle backend, if it is known yet.
+    pub idle_latency: Option<Duration>,
+    /// Whether the limit moves.
+    pub adaptive: bool,
+}
+
+impl Concurrency {
+    pub(crate) fn new(config: &config::Cluster) -> Self {
+        let bounds = configured(config);
+        let concurrency = Self {
+            limiter: Arc::new(Limiter::new(bounds)),
+            gradient: ArcSwapOption::empty(),
+            bounds: Mutex::new(bounds),
+            refused: AtomicU64::new(0),
+        };
+        concurrency.set(config);
+        concurrency
+    }
+
+    /// Takes over a configuration; what a moving limit has learnt stays.
+    pub(crate) fn set(&self, config: &config::Cluster) {
+        let mut bounds = self.bounds.lock();
+        *bounds = configured(config);
+        match config.adaptive_concurrency {
+            None => self.gradient.store(None),
+            Some(adaptive) => {
+                let max = adaptive.max.get().min(bounds.requests);
+                let min = adaptive.min.get().min(max);
+                if self.gradient.load().is_none() {
+                    let fresh = Gradient::new(min, max);
+                    self.gradient.store(Some(Arc::new(fresh)));
+                }
+                if let Some(gradient) = &*self.gradient.load() {
+                    gradient.set(min, max);
+                    bounds.requests = gradient.limit();
+                }
+            }
+        }
+        self.limiter.set(*bounds);
+    }
+
+    /// Waits for a slot, for as long as that makes sense.
+    pub(crate) async fn slot(&self, deadline: Instant) -> Result<Permit<&Limiter>, CallError> {
+        self.wait(&*self.limiter, deadline).await
+    }
+
+    /// The same, for who keeps the slot for longer than this can be borrowed.
+    pub(crate) async fn own_slot(
+        &self,
+        deadline: Instant,
+    ) -> Result<Permit<Arc<Limiter>>, CallError> {
+        self.wait(Arc::clone(&self.limiter), deadline).await
+    }
+
+    async fn wait<L>(&self, limiter: L, deadline: Instant) -> Result<Permit<L>, CallError>
+    where
+        L: Deref<Target = Limiter>,
+    {
+        let until = self.patience(deadline);
+        let refused = match Limiter::acquire(limiter, until).await {
+            Ok(permit) => return Ok(permit),
+            Err(refused) => refused,
+        };
+        self.refused.fetch_add(1, Relaxed);
+        Err(match refused {
+            Refused::TooLate if until < deadline => CallError::Overloaded,
+            refused => refused.into(),
+        })
+    }
+
+    /// Until when a request that has to be answered by `deadline` may wait for its turn.
+    fn patience(&self, deadline: Instant) -> Instant {
+        let Some(gradient) = &*self.gradient.load() else {
+            return deadline;
+        };
+        let now = Instant::now();
+        let left = deadline.saturating_duration_since(now);
+        let service = gradient.typical().unwrap_or_default() * SERVICE;
+        now + (left / 2).min(left.saturating_sub(service))
+    }
+
+    /// A try has ended.
+    pub(crate) fn observed(&self, outcome: Outcome, verdict: Verdict, ended: Ended) {
+        let Some(gradient) = &*self.gradient.load() else {
+            return;
+        };
+        let changed = match outcome {
+            Outcome::Ok | Outcome::CallerError => {
+                gradient.sample(ended.latency, self.limiter.in_flight(), ended.now)
+            }
+            Outcome::Timeout | Outcome::RefusedStream if verdict == Verdict::Failure => {
+                gradient.overloaded(ended.now)
+            }
+            // Failing is not being busy, and neither is an impatient caller.
+            _ => None,
+        };
+        if changed.is_some() {
+            let mut bounds = self.bounds.lock();
+            // Whoever comes last sets what holds last.
+            bounds.requests = gradient.limit();
+            self.limiter.set(*bounds);
+        }
+    }
+
+    pub(crate) fn view(&self) -> ConcurrencyView {
+        let gradient = self.gradient.load();
+        ConcurrencyView {
+            limit: self.bounds.lock().requests,
+            in_flight: self.limiter.in_flight(),
+            waiting: self.limiter.waiting(),
+            refused: self.refused.load(Relaxed),
+            idle_latency: gradient.as_ref().and_then(|gradient| gradient.idle()),
+            adaptive: gradient.is_some(),
+        }
+    }
+}
+
+/// What the limits mean for requests. Those that are passed through wait for a connection as they wait for a
+/// slot: no more are let in than the connections that are allowed can carry.
+fn configured(config: &config::Cluster) -> Bounds {
+    let limits = &config.limits;
+    let connections = limits.connections.get();
+    let carried = match config.protocol {
+        config::Protocol::Http1 => connections,
+        config::Protocol::Http2 => connections.saturating_mul(HTTP2_STREAMS),
+        config::Protocol::Grpc => usize::MAX,
+    };
+    Bounds {
+        requests: limits.requests.get().min(carried),
+        pending: limits.pending,
+    }
+}

@@ -1,0 +1,124 @@
+//! Shedding: who is turned away when the gateway has too much to do, what they are told, and that it ends.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use testkit::http_backend::ok;
+use testkit::mesh::Gateway;
+use testkit::wait::PATIENCE;
+use testkit::{Http1, HttpBackend, Metrics, eventually, mesh};
+use tokio::net::TcpStream;
+
+const MOST: usize = 20;
+
+fn yaml(backend: SocketAddr, counter: SocketAddr, overload: &str) -> String {
+    let routes: String = ["low", "normal", "high"]
+        .map(|priority| {
+            format!("  - {{ name: {priority}, match: {{ path_prefix: /{priority} }}, to: old, priority: {priority} }}\n")
+        })
+        .concat();
+    format!(
+        r#"
+listeners: [{{ address: 127.0.0.1:0, limits: {{ max_connections: {MOST} }} }}]
+admin: {{ address: 127.0.0.1:0 }}
+descriptors: [builtin]
+{overload}
+clusters:
+  - {{ name: old, protocol: http1, endpoints: {{ static: ["{backend}"] }} }}
+  - {{ name: counter, protocol: grpc, endpoints: {{ static: ["{counter}"] }} }}
+routes:
+{routes}
+  - {{ name: counters, transcode: {{ services: [counter.CounterService], profile: phase1 }}, to: counter }}
+"#
+    )
+}
+
+async fn overload(gateway: &Gateway) -> Value {
+    let mut admin = Http1::connect(gateway.admin()).await;
+    admin.get("/status").await.json()["overload"].clone()
+}
+
+async fn until_it_sheds(gateway: &Gateway, what: &str) {
+    eventually(&format!("shedding {what}"), PATIENCE, async || {
+        let now = overload(gateway).await;
+        (now["shedding"] == what).then_some(()).ok_or(now)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connections_shed_the_least_important_first_and_all_come_back() {
+    let backend = HttpBackend::start(|_| ok("")).await;
+    let counter = mesh::counter("memory").await;
+    let overload = "overload: { connections: 50% }";
+    let gateway = Gateway::start(&yaml(backend.address(), counter.address("grpc"), overload)).await;
+    let mut client = Http1::connect(gateway.http()).await;
+    let mut idle = Vec::new();
+    // The client is one; low from 10 of 20, normal from 13.4, high from 16.7.
+    for (connections, sheds, statuses) in [
+        (9, "nothing", [200, 200, 200]),
+        (10, "low", [503, 200, 200]),
+        (14, "low and normal", [503, 503, 200]),
+        (17, "low, normal and high", [503, 503, 503]),
+    ] {
+        while idle.len() + 1 < connections {
+            idle.push(TcpStream::connect(gateway.http()).await.unwrap());
+        }
+        until_it_sheds(&gateway, sheds).await;
+        for (priority, expected) in ["low", "normal", "high"].into_iter().zip(statuses) {
+            let answer = client.get(&format!("/{priority}/x")).await;
+            assert_eq!(answer.status, expected, "{priority} with {connections}");
+            if expected == 503 {
+                assert_eq!(answer.header("retry-after"), Some("1"));
+                let detail = &answer.json()["details"][0];
+                assert_eq!(
+                    (&detail["reason"], &detail["domain"]),
+                    (&"OVERLOADED".into(), &"highpress".into())
+                );
+            }
+        }
+        let health = client.get("/api/v1/health").await;
+        assert_eq!(health.status, 200, "health is never shed");
+    }
+    let answer = client.get("/api/v1/counter/a/like").await;
+    assert_eq!(answer.status, 503, "in the shape of the route");
+    assert_eq!(answer.json()["error"], "Counter service unavailable");
+    assert_eq!(backend.requests(), 6, "what is shed goes nowhere");
+    let metrics = Metrics::scrape(gateway.admin()).await;
+    let shed = |priority| {
+        metrics.counter_value("highpress_shed_requests_total", &[("priority", priority)])
+    };
+    assert_eq!((shed("low"), shed("normal"), shed("high")), (3, 3, 1));
+    assert_eq!(metrics.value("highpress_overload_level", &[]), Some(3.0));
+    drop(idle);
+    until_it_sheds(&gateway, "nothing").await;
+    assert_eq!(client.get("/low/x").await.status, 200);
+    let logs = gateway.program.logs();
+    let told = |text| logs.lines().filter(|line| line.contains(text)).count();
+    assert_eq!(
+        (
+            told("shedding: overloaded: "),
+            told("shedding: less overloaded: ")
+        ),
+        (3, 3),
+        "{logs}"
+    );
+}
+
+#[tokio::test]
+async fn memory_beyond_its_bound_sheds_everybody_but_the_gateways_own_pages() {
+    let backend = HttpBackend::start(|_| ok("")).await;
+    let counter = mesh::counter("memory").await;
+    let yaml = |overload| yaml(backend.address(), counter.address("grpc"), overload);
+    let gateway = Gateway::start(&yaml("overload: { memory: 1MiB, loop_lag: 1h }")).await;
+    until_it_sheds(&gateway, "low, normal and high").await;
+    let mut client = Http1::connect(gateway.http()).await;
+    assert_eq!(client.get("/high/x").await.status, 503);
+    assert_eq!(client.get("/api/v1/health").await.status, 200);
+    let ready = Http1::connect(gateway.admin()).await.get("/readyz").await;
+    assert_eq!(ready.status, 200);
+    gateway.configure(&yaml("overload: { memory: 64GiB }"));
+    gateway.program.reload();
+    until_it_sheds(&gateway, "nothing").await;
+    assert_eq!(client.get("/low/x").await.status, 200);
+}
