@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what `make test` needs and this machine lacks: Debian packages, and cargo's tools into .tools/ of the checkout.
+# Installs what `make test` needs and this machine lacks: Debian packages, and cargo's tools and Consul into .tools/ of the checkout.
 # What is there already is left alone. Services that a package may start do not matter: tests start servers of their own.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -52,7 +52,18 @@ install_machete() {
   cargo install --quiet --locked --root .tools --version "$CARGO_MACHETE" cargo-machete
 }
 
+# Debian has no Consul of this decade: its source, as deploy/consul names it with its checksums, is compiled. For tests only.
+install_consul() {
+  [ -x .tools/bin/consul ] && return
+  command -v consul >/dev/null && return
+  command -v go >/dev/null || fail "no consul: install it (https://developer.hashicorp.com/consul/install), or Go 1.25 to compile it"
+  say "Consul into .tools (compiles for some minutes)"
+  mkdir -p .tools/bin
+  (cd deploy/consul && CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "-s -w" -o ../../.tools/bin/consul github.com/hashicorp/consul)
+}
+
 command -v cargo >/dev/null || fail "no cargo: install Rust with rustup (https://rustup.rs); rust-toolchain.toml names the version"
 install_packages
 install_wheels
 install_machete
+install_consul

@@ -12,6 +12,7 @@
 
 pub mod backend;
 mod child;
+pub mod consul;
 pub mod contract;
 pub mod echo;
 pub mod h2c;
@@ -26,6 +27,7 @@ pub mod raw_backend;
 pub mod redis;
 pub mod wait;
 
+pub use consul::Consul;
 pub use http_backend::HttpBackend;
 pub use http1::{Http1, Response};
 pub use metrics::Metrics;

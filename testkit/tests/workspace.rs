@@ -11,6 +11,7 @@ use serde_json::Value;
 
 /// Who may depend on whom. A crate that is not here must be added, on purpose.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("consul", &["resilience"]),
     ("floor", &[]),
     (
         "highpress",
@@ -27,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "highpress-proxy",
         &[
+            "consul",
             "mesh-config",
             "proto",
             "resilience",
@@ -39,7 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("proto-codegen", &[]),
     ("resilience", &[]),
-    ("service-kit", &["mesh-config"]),
+    ("service-kit", &["consul", "mesh-config"]),
     ("testkit", &[]),
     ("transcode", &[]),
 ];

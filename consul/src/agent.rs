@@ -1,0 +1,88 @@
+//! The agent's own endpoints: registering, saying how one is, leaving.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::json;
+
+use crate::client::Client;
+use crate::error::{Error, Rule};
+use crate::registration::Registration;
+use crate::request::{Request, Target};
+
+/// The agent is near: a second is long.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Client {
+    /// Registers an instance, in the place of one with the same id.
+    pub(crate) async fn register(
+        &self,
+        what: &Registration,
+        status: &str,
+        note: &str,
+    ) -> Result<(), Error> {
+        let target = Target::new("/v1/agent/service/register").flag("replace-existing-checks");
+        let request = put(target, what).body(what.json(status, note).to_string());
+        self.send(request).await.map(|_| ())
+    }
+
+    /// Deregisters an instance; one that is not registered is no error.
+    pub(crate) async fn deregister(&self, what: &Registration) -> Result<(), Error> {
+        let target = Target::new("/v1/agent/service/deregister").segment(&what.id);
+        self.send(put(target, what).may_be_missing())
+            .await
+            .map(|_| ())
+    }
+
+    /// Renews a TTL check. False: the agent does not know it.
+    pub(crate) async fn renew(
+        &self,
+        what: &Registration,
+        status: &str,
+        output: &str,
+    ) -> Result<bool, Error> {
+        let target = Target::new("/v1/agent/check/update").segment(&what.check_id());
+        let body = json!({ "Status": status, "Output": output }).to_string();
+        let request = put(target, what).body(body).may_be_missing();
+        match self.send(request).await {
+            Ok(answer) => Ok(answer.found),
+            // Agents before 1.12 say it with a 500.
+            Err(Error::Status {
+                status: 500,
+                message,
+            }) if message.contains("does not have associated TTL")
+                || message.contains("Unknown check") =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the agent knows the instance.
+    pub(crate) async fn is_registered(&self, what: &Registration) -> Result<bool, Error> {
+        let target = Target::new("/v1/agent/service").segment(&what.id);
+        let rule = Rule::new("service", "read", &what.name);
+        let request = Request::new(Method::GET, target, PATIENCE, rule).may_be_missing();
+        self.send(request).await.map(|answer| answer.found)
+    }
+
+    /// Takes an instance out of traffic for a reason, or back in. False: the agent does not know it.
+    pub(crate) async fn maintain(
+        &self,
+        what: &Registration,
+        reason: Option<&str>,
+    ) -> Result<bool, Error> {
+        let target = Target::new("/v1/agent/service/maintenance")
+            .segment(&what.id)
+            .pair("enable", if reason.is_some() { "true" } else { "false" })
+            .optional("reason", reason);
+        let answer = self.send(put(target, what).may_be_missing()).await?;
+        Ok(answer.found)
+    }
+}
+
+fn put(target: Target, what: &Registration) -> Request {
+    let rule = Rule::new("service", "write", &what.name);
+    Request::new(Method::PUT, target, PATIENCE, rule)
+}

@@ -1,0 +1,207 @@
+//! A watch: one blocking query after the other, for as long as somebody asks for the next answer.
+//!
+//! It keeps the index by Consul's rules, waits between failures with full jitter, and does not run hot when a server does not
+//! block. Answers that mean nothing count as failures: what was known before stays. It never gives up, and says in its status
+//! and in one log line per turn how it is doing and since when.
+
+use std::time::Duration;
+
+use resilience::backoff::{Backoff, Waits};
+use tokio::time::{Instant, sleep};
+
+use crate::answer::{Answer, Meta};
+use crate::client::Client;
+use crate::error::Error;
+use crate::index::{Index, Moved};
+use crate::pace::Pace;
+use crate::request::{Request, Target};
+use crate::status::{StatusHandle, Turn};
+
+/// How long Consul holds a query while nothing changes. A frozen server is found out after this time, so it is short;
+/// one request in 20 s is no load.
+const WAIT: Duration = Duration::from_secs(20);
+/// Consul adds up to a sixteenth of the wait; the rest is for the way.
+const WAIT_GRACE: Duration = Duration::from_secs(4);
+/// How long the answer of a query that does not block may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between queries while answers have no index to wait with.
+const UNINDEXED: Duration = Duration::from_secs(1);
+const BACKOFF: Backoff = match Backoff::new(Duration::from_millis(100), Duration::from_secs(2)) {
+    Ok(backoff) => backoff,
+    Err(_) => panic!("a base above the maximum"),
+};
+
+/// Something that can be watched. Only this crate has queries: what they are made of is its own.
+pub trait Query {
+    /// What it comes to.
+    type Value;
+
+    #[doc(hidden)]
+    fn request(&self, ask: &Ask) -> Request;
+
+    #[doc(hidden)]
+    fn value(&self, answer: &Answer) -> Result<Self::Value, Error>;
+
+    #[doc(hidden)]
+    fn max_stale(&self) -> Option<Duration>;
+
+    /// For log lines: `service counter`.
+    fn name(&self) -> String;
+}
+
+/// How a query is asked: does it block, and who may answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    index: Option<u64>,
+    stale: bool,
+}
+
+impl Ask {
+    #[cfg(test)]
+    pub(crate) fn blocking(index: u64, stale: bool) -> Self {
+        Self {
+            index: Some(index),
+            stale,
+        }
+    }
+
+    pub(crate) fn once() -> Self {
+        Self {
+            index: None,
+            stale: false,
+        }
+    }
+
+    pub(crate) fn add_to(self, mut target: Target) -> Target {
+        if let Some(index) = self.index {
+            let wait = format!("{}ms", WAIT.as_millis());
+            target = target.pair("index", &index.to_string()).pair("wait", &wait);
+        }
+        if self.stale {
+            target = target.flag("stale");
+        }
+        target
+    }
+
+    pub(crate) fn patience(self) -> Duration {
+        match self.index {
+            Some(_) => WAIT + WAIT / 16 + WAIT_GRACE,
+            None => PATIENCE,
+        }
+    }
+}
+
+/// An answer that may differ from the one before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen<T> {
+    /// What it comes to.
+    pub value: T,
+    /// What it says of itself.
+    pub meta: Meta,
+}
+
+/// Watches one query.
+#[derive(Debug)]
+pub struct Watch<Q> {
+    client: Client,
+    query: Q,
+    index: Index,
+    pace: Pace,
+    /// The waits of the failures since the last answer.
+    waits: Option<Waits>,
+    /// The latest answer had no index to wait with.
+    unindexed: bool,
+    /// The latest answer was too old: ask the leader next.
+    consistent: bool,
+    status: StatusHandle,
+}
+
+impl<Q: Query> Watch<Q> {
+    /// A watch that has not asked yet.
+    pub fn new(client: Client, query: Q) -> Self {
+        Self {
+            client,
+            query,
+            index: Index::default(),
+            pace: Pace::new(Instant::now()),
+            waits: None,
+            unindexed: false,
+            consistent: false,
+            status: StatusHandle::new(),
+        }
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> StatusHandle {
+        self.status.clone()
+    }
+
+    /// Waits for the next answer that may differ from the one before, however long it takes. May be dropped and called again.
+    pub async fn next(&mut self) -> Seen<Q::Value> {
+        loop {
+            sleep(self.pace.take(Instant::now())).await;
+            if self.unindexed {
+                sleep(UNINDEXED.mul_f64(0.5 + fastrand::f64())).await;
+            }
+            match self.ask().await {
+                Ok((Moved::Not, _)) => {}
+                Ok((_, seen)) => return seen,
+                Err(error) => self.failed(&error).await,
+            }
+        }
+    }
+
+    async fn ask(&mut self) -> Result<(Moved, Seen<Q::Value>), Error> {
+        let max_stale = self.query.max_stale();
+        let ask = Ask {
+            index: self.index.ask(),
+            stale: max_stale.is_some() && !self.consistent,
+        };
+        let answer = self.client.send(self.query.request(&ask)).await?;
+        let meta = answer.meta;
+        if let Some(bound) = max_stale.filter(|_| ask.stale) {
+            self.check_age(meta, bound)?;
+        }
+        // Only an answer with sense moves the index: it is asked for again otherwise.
+        let value = self.query.value(&answer)?;
+        let moved = self.index.advance(meta.index);
+        self.unindexed = moved == Moved::Unknown;
+        self.consistent = false;
+        self.waits = None;
+        self.answered(meta);
+        Ok((moved, Seen { value, meta }))
+    }
+
+    /// A server that has no leader, or has not heard of it for long, is not believed; the leader is asked instead.
+    fn check_age(&mut self, meta: Meta, bound: Duration) -> Result<(), Error> {
+        let age = match (meta.known_leader, meta.last_contact) {
+            (Some(false), age) => age.unwrap_or(Duration::MAX),
+            (_, Some(age)) if age > bound => age,
+            _ => return Ok(()),
+        };
+        self.consistent = true;
+        Err(Error::Stale { age, bound })
+    }
+
+    fn answered(&self, meta: Meta) {
+        if let Turn::Back { after } = self.status.answered(self.index.get(), meta) {
+            let (what, consul) = (self.query.name(), self.client.address());
+            tracing::info!(%consul, what, away_for = ?after, "Consul answers again");
+        }
+    }
+
+    async fn failed(&mut self, error: &Error) {
+        if let Turn::Worse = self.status.failed(error) {
+            let (what, consul) = (self.query.name(), self.client.address());
+            tracing::warn!(%consul, what, why = %error, "Consul gives no answer to go by: what is known goes on being used");
+        }
+        if matches!(error, Error::Stale { .. }) {
+            // The leader is asked at once, and once.
+            return;
+        }
+        let waits = self
+            .waits
+            .get_or_insert_with(|| BACKOFF.waits(fastrand::Rng::new()));
+        sleep(waits.after_failure()).await;
+    }
+}
