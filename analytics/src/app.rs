@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
+use service_kit::consul::{ConsulMetrics, Instance, Registration};
 use service_kit::metrics::GrpcMetrics;
 use service_kit::{Admin, Drain, Readiness, program, shutdown};
 use tokio::net::TcpListener;
@@ -28,6 +29,9 @@ use crate::settings::Settings;
 use crate::source::Source;
 use crate::state::State;
 use crate::status::{SERVICE, ServiceStatus, VERSION};
+
+/// The service's name in Consul.
+const CONSUL_SERVICE: &str = "high-go-press-analytics";
 
 /// The program's name.
 pub const PROGRAM: &str = "highpress-analytics";
@@ -161,6 +165,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let state = open(&settings)?;
     let app = App::new(state, "embedded", &mut registry, readiness.clone());
     let status = app.status();
+    let consul_metrics = ConsulMetrics::register(&mut registry);
     let admin = Admin::new(SERVICE, VERSION, registry, readiness.clone())
         .status(move || status.to_json())
         .bind(settings.admin)
@@ -170,6 +175,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let drain = Drain::new();
     let serving = tokio::spawn(app.serve(listener, drain.clone(), settings.drain_timeout));
+    let instance = Instance {
+        service: CONSUL_SERVICE,
+        version: VERSION,
+        serves: address,
+        admin: admin.local_address(),
+    };
+    let mut registration = settings
+        .consul
+        .as_ref()
+        .map(|consul| Registration::start(consul, instance, readiness.clone(), &consul_metrics));
     drop(starting);
     program::ready(
         PROGRAM,
@@ -179,8 +194,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let signal = asked.await;
     tracing::info!(%signal, "draining");
     let _draining = readiness.guard("drain");
+    if let Some(registration) = &mut registration {
+        registration.out_of_traffic().await;
+    }
     drain.begin();
     serving.await.context("the gRPC server failed")??;
+    if let Some(registration) = registration {
+        registration.leave().await;
+    }
     admin.stop().await;
     Ok(())
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use service_kit::Mistakes;
+use service_kit::consul::{self as kit_consul, ConsulSettings};
 use service_kit::settings as kit;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -56,9 +57,8 @@ pub struct Arguments {
     /// Where to serve /livez, /readyz, /health, /metrics and /status [default: 127.0.0.1:8082]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
-    /// Register in Consul: not in this version
-    #[arg(long, value_name = "URL")]
-    consul: Option<String>,
+    #[command(flatten)]
+    consul: kit_consul::Arguments,
     /// How long calls in flight may take to finish at the end [default: 20s]
     #[arg(long, value_name = "DURATION")]
     drain_timeout: Option<String>,
@@ -71,7 +71,7 @@ pub struct Arguments {
 }
 
 /// What the program runs with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Where to serve gRPC.
     pub listen: SocketAddr,
@@ -83,6 +83,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Worker threads; as many as the process may run on if not given.
     pub threads: Option<NonZeroUsize>,
+    /// Where to register, if anywhere.
+    pub consul: Option<ConsulSettings>,
 }
 
 impl Arguments {
@@ -103,13 +105,9 @@ impl Arguments {
                 kit::duration,
             ),
             threads: kit.optional("threads", self.threads.as_deref()),
+            consul: self.consul.read(&mut kit),
         };
         kit.value_with("source", self.source.as_deref(), (), source);
-        kit.refuse(
-            "consul",
-            self.consul.as_deref(),
-            "registration in Consul is not in this version",
-        );
         kit.finish().map(|()| settings)
     }
 }
@@ -149,7 +147,7 @@ mod tests {
             "--source",
             "kafka://127.0.0.1:9092/counter-events",
             "--consul",
-            "http://127.0.0.1:8500",
+            "https://127.0.0.1:8501",
             "--listen",
             "x",
         ])
@@ -159,9 +157,9 @@ mod tests {
             .iter()
             .filter_map(|line| line.split(':').next())
             .collect();
-        assert_eq!(named, ["--listen", "--source", "--consul"]);
+        assert_eq!(named, ["--listen", "--consul", "--source"]);
         assert!(
-            mistakes.lines()[1].contains("not in this version"),
+            mistakes.lines()[2].contains("not in this version"),
             "{mistakes}"
         );
     }

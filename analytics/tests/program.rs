@@ -120,7 +120,7 @@ async fn every_mistake_is_told_with_status_2() {
             "--source",
             "kafka://127.0.0.1:9092/counter-events",
             "--consul",
-            "http://127.0.0.1:8500",
+            "https://127.0.0.1:8501",
             "--config",
         ])
         .arg(config.path())
@@ -133,7 +133,7 @@ async fn every_mistake_is_told_with_status_2() {
         "HIGHPRESS_LISTEN: `50052`: ".to_owned(),
         format!("{file}:2: admin: `here`: "),
         "--source: `kafka://127.0.0.1:9092/counter-events`: events from Kafka are not in this version".to_owned(),
-        "--consul: registration in Consul is not in this version".to_owned(),
+        "--consul: `https://127.0.0.1:8501`: https is not in this version".to_owned(),
         format!("{file}:3: sauce: unknown key"),
     ] {
         assert!(ended.output.contains(&told), "{told} is missing in:\n{}", ended.output);

@@ -15,20 +15,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Client {
     /// Registers an instance, in the place of one with the same id.
-    pub(crate) async fn register(
-        &self,
-        what: &Registration,
-        status: &str,
-        note: &str,
-    ) -> Result<(), Error> {
+    pub(crate) async fn register(&self, what: &Registration, status: &str) -> Result<(), Error> {
         let target = Target::new("/v1/agent/service/register").flag("replace-existing-checks");
-        let request = put(target, what).body(what.json(status, note).to_string());
+        let request = put(target, what).body(what.json(status).to_string());
         self.send(request).await.map(|_| ())
     }
 
     /// Deregisters an instance; one that is not registered is no error.
     pub(crate) async fn deregister(&self, what: &Registration) -> Result<(), Error> {
-        let target = Target::new("/v1/agent/service/deregister").segment(&what.id);
+        let target = Target::new("/v1/agent/service/deregister").segment(&what.id());
         self.send(put(target, what).may_be_missing())
             .await
             .map(|_| ())
@@ -61,7 +56,7 @@ impl Client {
 
     /// Whether the agent knows the instance.
     pub(crate) async fn is_registered(&self, what: &Registration) -> Result<bool, Error> {
-        let target = Target::new("/v1/agent/service").segment(&what.id);
+        let target = Target::new("/v1/agent/service").segment(&what.id());
         let rule = Rule::new("service", "read", &what.name);
         let request = Request::new(Method::GET, target, PATIENCE, rule).may_be_missing();
         self.send(request).await.map(|answer| answer.found)
@@ -74,7 +69,7 @@ impl Client {
         reason: Option<&str>,
     ) -> Result<bool, Error> {
         let target = Target::new("/v1/agent/service/maintenance")
-            .segment(&what.id)
+            .segment(&what.id())
             .pair("enable", if reason.is_some() { "true" } else { "false" })
             .optional("reason", reason);
         let answer = self.send(put(target, what).may_be_missing()).await?;

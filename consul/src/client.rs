@@ -13,7 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::address::Address;
 use crate::answer::{Answer, Meta};
@@ -241,18 +241,6 @@ fn missing_rule(message: &str) -> Option<Rule> {
         .and_then(|(_, rest)| rest.split_once('"'))?
         .0;
     Some(Rule::new(resource, access, name))
-}
-
-/// A deadline for a whole series of calls.
-pub(crate) async fn within<T>(
-    end: Instant,
-    series: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    let started = Instant::now();
-    timeout_at(end, series).await.unwrap_or(Err(Error::Timeout {
-        what: "answer",
-        after: end.saturating_duration_since(started),
-    }))
 }
 
 #[cfg(test)]

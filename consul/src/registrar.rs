@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use resilience::backoff::{Backoff, Waits};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
 use crate::answer::Meta;
-use crate::client::{Client, within};
+use crate::client::Client;
 use crate::error::Error;
 use crate::registration::{Check, Registration};
 use crate::status::{StatusHandle, Turn};
@@ -38,9 +38,8 @@ pub enum Vitals {
 /// A registration that is kept up. Dropped without [`Registrar::leave`], Consul learns of the end by the check.
 #[derive(Debug)]
 pub struct Registrar {
-    client: Client,
-    registration: Registration,
     task: JoinHandle<()>,
+    going: oneshot::Sender<()>,
     vitals: watch::Receiver<Vitals>,
     told: watch::Receiver<Option<Vitals>>,
     status: StatusHandle,
@@ -54,19 +53,19 @@ impl Registrar {
         vitals: watch::Receiver<Vitals>,
     ) -> Self {
         let (tell, told) = watch::channel(None);
+        let (going, gone) = oneshot::channel();
         let status = StatusHandle::new();
         let keeper = Keeper {
-            client: client.clone(),
-            registration: registration.clone(),
+            client,
+            registration,
             vitals: vitals.clone(),
             told: tell,
             registered: false,
             status: status.clone(),
         };
         Self {
-            client,
-            registration,
-            task: tokio::spawn(keeper.run()),
+            task: tokio::spawn(keeper.run(gone)),
+            going,
             vitals,
             told,
             status,
@@ -78,31 +77,22 @@ impl Registrar {
         self.status.clone()
     }
 
-    /// What is registered.
-    pub fn registration(&self) -> &Registration {
-        &self.registration
-    }
-
     /// Waits until Consul has been told how the instance is now, at most for `patience`. False: it was not.
     pub async fn told(&mut self, patience: Duration) -> bool {
         let now = self.vitals.borrow().clone();
         let told = self.told.wait_for(|told| told.as_ref() == Some(&now));
-        matches!(tokio::time::timeout(patience, told).await, Ok(Ok(_)))
+        matches!(timeout(patience, told).await, Ok(Ok(_)))
     }
 
     /// Deregisters, in at most `patience`.
-    pub async fn leave(self, patience: Duration) {
-        self.task.abort();
-        // Not before the task is gone: a renewal that is under way could register it again.
-        let _ = self.task.await;
-        let consul = self.client.address();
-        let id = self.registration.id.as_str();
-        let end = Instant::now() + patience;
-        match within(end, self.client.deregister(&self.registration)).await {
-            Ok(()) => tracing::info!(%consul, id, "deregistered"),
-            Err(why) => {
-                tracing::warn!(%consul, id, %why, "could not deregister: Consul will, when the check has failed for long enough");
-            }
+    pub async fn leave(mut self, patience: Duration) {
+        // The task ends with it; if it has ended before, there is nothing to deregister.
+        let _ = self.going.send(());
+        if timeout(patience, &mut self.task).await.is_err() {
+            self.task.abort();
+            tracing::warn!(
+                "could not deregister: Consul will, when the check has failed for long enough"
+            );
         }
     }
 }
@@ -118,7 +108,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn run(mut self) {
+    async fn run(mut self, mut gone: oneshot::Receiver<()>) {
         let mut waits: Option<Waits> = None;
         loop {
             let vitals = self.vitals.borrow_and_update().clone();
@@ -136,13 +126,28 @@ impl Keeper {
                 }
             };
             tokio::select! {
-                () = sleep(pause) => {}
-                changed = self.vitals.changed() => {
-                    if changed.is_err() {
-                        // Nobody will say anything else any more: what was said last is kept up.
-                        sleep(pause).await;
+                left = &mut gone => {
+                    // Dropped without a word: the check says the rest.
+                    if left.is_ok() {
+                        self.leave().await;
                     }
+                    return;
                 }
+                () = sleep(pause) => {}
+                Ok(()) = self.vitals.changed() => {}
+            }
+        }
+    }
+
+    async fn leave(&self) {
+        if !self.registered {
+            return;
+        }
+        let (consul, id) = (self.client.address(), self.registration.id());
+        match self.client.deregister(&self.registration).await {
+            Ok(()) => tracing::info!(%consul, id, "deregistered"),
+            Err(why) => {
+                tracing::warn!(%consul, id, %why, "could not deregister: Consul will, when the check has failed for long enough");
             }
         }
     }
@@ -152,21 +157,32 @@ impl Keeper {
         if self.registered && self.renew(vitals).await? {
             return Ok(());
         }
-        let (status, note) = words(vitals);
-        self.client
-            .register(&self.registration, status, note)
-            .await?;
-        let (consul, id) = (self.client.address(), self.registration.id.as_str());
+        self.locate().await?;
+        let (status, _) = words(vitals);
+        self.client.register(&self.registration, status).await?;
+        let (consul, id) = (self.client.address(), self.registration.id());
         if self.registered {
             tracing::warn!(%consul, id, status, "the agent had forgotten this instance: registered again");
         } else {
-            let Registration { address, port, .. } = &self.registration;
-            tracing::info!(%consul, id, %address, port, status, "registered");
+            tracing::info!(%consul, id, status, "registered");
         }
         self.registered = true;
         self.told.send_replace(None);
         // What an agent is told at registration counts until its own check knows better, so it is told again.
         self.renew(vitals).await.map(|_| ())
+    }
+
+    /// Finds out where the instance is, if nobody has said so.
+    async fn locate(&mut self) -> Result<(), Error> {
+        if self.registration.address.is_none() {
+            let found = self.client.local_address().await;
+            let found = found.map_err(|error| Error::Connect {
+                address: self.client.address().to_string().into(),
+                why: error.to_string().into(),
+            });
+            self.registration.address = Some(found?.to_string());
+        }
+        Ok(())
     }
 
     /// False: the agent does not know the instance.
@@ -193,14 +209,14 @@ impl Keeper {
 
     fn answered(&self) {
         if let Turn::Back { after } = self.status.answered(0, Meta::default()) {
-            let (consul, id) = (self.client.address(), self.registration.id.as_str());
+            let (consul, id) = (self.client.address(), self.registration.id());
             tracing::info!(%consul, id, away_for = ?after, "Consul answers again");
         }
     }
 
     fn failed(&self, error: &Error) {
         if let Turn::Worse = self.status.failed(error) {
-            let (consul, id) = (self.client.address(), self.registration.id.as_str());
+            let (consul, id) = (self.client.address(), self.registration.id());
             tracing::warn!(%consul, id, why = %error, "Consul cannot be told of this instance, which serves all the same");
         }
     }

@@ -10,12 +10,10 @@ use crate::instance::Weights;
 /// An instance of a service, as it is registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
-    /// Unique among all services of the agent; one that is registered again takes its own place.
-    pub id: String,
     /// The service's name.
     pub name: String,
-    /// Where clients reach it.
-    pub address: String,
+    /// Where clients reach it; `None`: at the address of this machine from which the agent is reached.
+    pub address: Option<String>,
     /// The port.
     pub port: u16,
     /// Its tags.
@@ -56,10 +54,10 @@ pub enum Check {
 }
 
 impl Registration {
-    /// The id of the instance that serves `name` at this address: the same after every restart, so that a restarted one
-    /// takes its own place instead of leaving a dead one behind.
+    /// Unique among all services of the agent, and the same after every restart: an instance that was killed and comes back takes
+    /// its own place instead of leaving a dead one behind.
     #[must_use]
-    pub fn id_for(name: &str, address: &str, port: u16) -> String {
+    pub fn id(&self) -> String {
         let plain = |c: char| {
             if c.is_ascii_alphanumeric() || c == '.' {
                 c
@@ -67,20 +65,20 @@ impl Registration {
                 '-'
             }
         };
+        let address = self.address.as_deref().unwrap_or_default();
         let address: String = address.chars().map(plain).collect();
-        format!("{name}-{address}-{port}")
+        format!("{}-{address}-{}", self.name, self.port)
     }
 
     pub(crate) fn check_id(&self) -> String {
-        format!("service:{}", self.id)
+        format!("service:{}", self.id())
     }
 
     /// The body of `/v1/agent/service/register`. `status` is the check's until it is known better.
-    pub(crate) fn json(&self, status: &str, note: &str) -> Value {
+    pub(crate) fn json(&self, status: &str) -> Value {
         let mut check = json!({
             "CheckID": self.check_id(),
             "Name": self.check.name(),
-            "Notes": note,
             "Status": status,
             "DeregisterCriticalServiceAfter": duration(self.deregister_after),
         });
@@ -101,7 +99,7 @@ impl Registration {
             check["Timeout"] = duration(*timeout).into();
         }
         json!({
-            "ID": self.id,
+            "ID": self.id(),
             "Name": self.name,
             "Address": self.address,
             "Port": self.port,
@@ -134,9 +132,8 @@ mod tests {
 
     fn registration(check: Check) -> Registration {
         Registration {
-            id: Registration::id_for("counter", "::1", 50051),
             name: "counter".to_owned(),
-            address: "::1".to_owned(),
+            address: Some("::1".to_owned()),
             port: 50051,
             tags: vec!["v1".to_owned()],
             meta: BTreeMap::from([("admin_port".to_owned(), "8081".to_owned())]),
@@ -151,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_agent_is_told_all_of_it() {
-        let sent = registration(Check::Ttl(Duration::from_secs(5))).json("critical", "starting");
+        let sent = registration(Check::Ttl(Duration::from_secs(5))).json("critical");
         assert_eq!(sent["ID"], "counter---1-50051");
         assert_eq!(sent["Weights"], json!({ "Passing": 3, "Warning": 1 }));
         assert_eq!(sent["Check"]["TTL"], "5000ms");
@@ -164,7 +161,7 @@ mod tests {
             interval: Duration::from_secs(2),
             timeout: Duration::from_secs(1),
         };
-        let sent = registration(grpc).json("passing", "");
+        let sent = registration(grpc).json("passing");
         assert_eq!(sent["Check"]["GRPC"], "127.0.0.1:50051");
         assert_eq!(sent["Check"]["Interval"], "2000ms");
     }

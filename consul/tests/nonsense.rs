@@ -121,53 +121,33 @@ fn service() -> ServiceQuery {
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Answers that mean nothing, and what is said of each.
+fn nonsense() -> Vec<(&'static str, Reply)> {
+    let ok = |body| answer("200 OK", "x-consul-index: 7\r\n", body);
+    let bytes = |text: &str| text.as_bytes().to_vec();
+    let cut = "HTTP/1.1 200 OK\r\nx-consul-index: 7\r\ncontent-length: 900\r\n\r\n[{\"Node\"";
+    let long = "HTTP/1.1 200 OK\r\nx-consul-index: 9\r\ncontent-length: 1099511627776\r\n\r\n[";
+    let leaderless = answer("500 Internal Server Error", "", "No cluster leader");
+    let elsewhere = answer("302 Found", "location: http://elsewhere/\r\n", "");
+    let missing = answer("404 Not Found", "x-consul-index: 7\r\n", "");
+    vec![
+        ("not JSON", ok("<html>it works</html>")),
+        ("not a list", ok("{\"error\": 1}")),
+        ("names no service", ok("[{}]")),
+        ("No cluster leader", leaderless),
+        ("status 302", elsewhere),
+        ("status 404", missing),
+        ("longer than", Reply::Bytes(bytes(long))),
+        ("broke", Reply::Last(bytes(cut))),
+        ("broke", Reply::Last(Vec::new())),
+        ("broke", Reply::Last(bytes("SSH-2.0-OpenSSH_9.2\r\n"))),
+        ("broke", Reply::Last(vec![b'x'; 300_000])),
+    ]
+}
+
 #[tokio::test]
 async fn nonsense_is_a_state_and_sense_ends_it() {
-    let long = format!(
-        "x-consul-index: 9\r\ncontent-length: {}\r\n\r\n",
-        1_u64 << 40
-    );
-    let bad: Vec<(&str, Reply)> = vec![
-        (
-            "not JSON",
-            answer("200 OK", "x-consul-index: 7\r\n", "<html>it works</html>"),
-        ),
-        (
-            "not a list",
-            answer("200 OK", "x-consul-index: 7\r\n", "{\"error\": 1}"),
-        ),
-        (
-            "names no service",
-            answer("200 OK", "x-consul-index: 7\r\n", "[{}]"),
-        ),
-        (
-            "No cluster leader",
-            answer("500 Internal Server Error", "", "No cluster leader"),
-        ),
-        (
-            "status 302",
-            answer("302 Found", "location: http://elsewhere/\r\n", ""),
-        ),
-        (
-            "status 404",
-            answer("404 Not Found", "x-consul-index: 7\r\n", ""),
-        ),
-        (
-            "longer than",
-            Reply::Bytes(format!("HTTP/1.1 200 OK\r\n{long}[").into_bytes()),
-        ),
-        (
-            "broke",
-            Reply::Last(
-                b"HTTP/1.1 200 OK\r\nx-consul-index: 7\r\ncontent-length: 900\r\n\r\n[{\"Node\""
-                    .to_vec(),
-            ),
-        ),
-        ("broke", Reply::Last(Vec::new())),
-        ("broke", Reply::Last(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec())),
-        ("broke", Reply::Last(vec![b'x'; 300_000])),
-    ];
-    for (expected, reply) in bad {
+    for (expected, reply) in nonsense() {
         let server = Scripted::start(vec![good(5), reply, good(6)]).await;
         let mut watch = server.watch(service());
         let status = watch.status();

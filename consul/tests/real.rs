@@ -117,6 +117,8 @@ async fn health_weights_tags_and_metadata_are_seen_as_they_change() {
     until(&mut watch, "nothing", |found| found.list.is_empty()).await;
 }
 
+type Narrow = fn(&mut ServiceQuery);
+
 #[tokio::test]
 async fn filters_narrow_what_is_seen() {
     let consul = Consul::dev().await;
@@ -138,7 +140,7 @@ async fn filters_narrow_what_is_seen() {
     };
     let tags = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect();
     let filter = "Service.Meta.stage == \"2\" and blue in Service.Tags".to_owned();
-    let narrowed: [(&str, fn(&mut ServiceQuery)); 3] = [
+    let narrowed: [(&str, Narrow); 3] = [
         ("abc", |_| ()),
         ("abc", |query| {
             query.max_stale = Some(Duration::from_secs(5));
@@ -400,9 +402,8 @@ async fn keys_are_watched_and_written_by_one_writer_at_a_time() {
 
 fn registration(name: &str, check: Check) -> Registration {
     Registration {
-        id: Registration::id_for(name, "127.0.0.1", 5001),
         name: name.to_owned(),
-        address: "127.0.0.1".to_owned(),
+        address: None,
         port: 5001,
         tags: vec!["v1".to_owned()],
         meta: BTreeMap::from([("admin_port".to_owned(), "81".to_owned())]),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use service_kit::consul::{ConsulMetrics, Instance, Registration};
 use service_kit::metrics::GrpcMetrics;
 use service_kit::{Admin, Drain, Readiness, program, shutdown};
 use tokio::net::TcpListener;
@@ -31,6 +32,9 @@ const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often the store is asked to drop idempotency keys past their retention.
 const FORGET_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The service's name in Consul.
+const CONSUL_SERVICE: &str = "high-go-press-counter";
 
 /// The program's name.
 pub const PROGRAM: &str = "highpress-counter";
@@ -144,6 +148,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let store = open_store(&settings, &readiness).await?;
     let app = App::new(store, &mut registry, readiness.clone())?;
     let status = app.status();
+    let consul_metrics = ConsulMetrics::register(&mut registry);
     let admin = Admin::new(SERVICE, VERSION, registry, readiness.clone())
         .status(move || status.to_json())
         .bind(settings.admin)
@@ -152,6 +157,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let drain = Drain::new();
     let serving = tokio::spawn(app.serve(listener, drain.clone(), settings.drain_timeout));
+    let instance = Instance {
+        service: CONSUL_SERVICE,
+        version: VERSION,
+        serves: address,
+        admin: admin.local_address(),
+    };
+    let mut registration = settings
+        .consul
+        .as_ref()
+        .map(|consul| Registration::start(consul, instance, readiness.clone(), &consul_metrics));
     drop(starting);
     // A store that is there answers from the first call on; one that is away holds up nobody for long.
     let _ = timeout(STORE_PATIENCE, readiness.ready()).await;
@@ -163,8 +178,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let signal = asked.await;
     tracing::info!(%signal, "draining");
     let _draining = readiness.guard("drain");
+    if let Some(registration) = &mut registration {
+        registration.out_of_traffic().await;
+    }
     drain.begin();
     serving.await.context("the gRPC server failed")?;
+    if let Some(registration) = registration {
+        registration.leave().await;
+    }
     admin.stop().await;
     Ok(())
 }

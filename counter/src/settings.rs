@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use service_kit::Mistakes;
+use service_kit::consul::{self as kit_consul, ConsulSettings};
 use service_kit::settings as kit;
 
 use crate::idempotency::{Term, Terms};
@@ -61,9 +62,6 @@ pub struct Arguments {
     /// Where to serve /livez, /readyz, /health, /metrics and /status [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
-    /// Register in Consul: not in this version
-    #[arg(long, value_name = "URL")]
-    consul: Option<String>,
     /// How long a client's idempotency key is remembered [default: 1h]
     #[arg(long, value_name = "DURATION")]
     idempotency_retention: Option<String>,
@@ -76,6 +74,8 @@ pub struct Arguments {
     /// Room for gateways' idempotency keys, likewise [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     idempotency_gateway_memory: Option<String>,
+    #[command(flatten)]
+    consul: kit_consul::Arguments,
     /// The longest that a command to Redis may take [default: 1s]
     #[arg(long, value_name = "DURATION")]
     redis_timeout: Option<String>,
@@ -107,6 +107,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Worker threads; as many as the process may run on if not given.
     pub threads: Option<NonZeroUsize>,
+    /// Where to register, if anywhere.
+    pub consul: Option<ConsulSettings>,
 }
 
 /// Where counts are kept.
@@ -196,13 +198,9 @@ impl Arguments {
                 positive_duration,
             ),
             threads: kit.optional("threads", self.threads.as_deref()),
+            consul: self.consul.read(&mut kit),
         };
         kit.value_with("events", self.events.as_deref(), (), events);
-        kit.refuse(
-            "consul",
-            self.consul.as_deref(),
-            "registration in Consul is not in this version",
-        );
         kit.finish().map(|()| settings)
     }
 }

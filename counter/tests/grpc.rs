@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod grpc {
+    mod consul;
     mod contract;
     mod crash;
     mod disk_full;

@@ -149,13 +149,6 @@ impl Settings {
         self.optional_with(name, flag, read).unwrap_or(default)
     }
 
-    /// A setting that is known but cannot be used: given anywhere, it is a mistake for this reason.
-    pub fn refuse(&mut self, name: &str, flag: Option<&str>, why: &str) {
-        if let Some((origin, _)) = self.find(name, flag) {
-            self.mistakes.push(format!("{origin}: {why}"));
-        }
-    }
-
     /// Notes a mistake that only several settings together make, or that shows when they are used.
     pub fn mistake(&mut self, name: &str, why: impl Display) {
         let origin = match self.file.get(name) {
@@ -285,14 +278,13 @@ mod tests {
     #[test]
     fn every_mistake_is_listed_where_it_stands() {
         let (mut settings, path) = open(
-            "# settings\nlisten: nowhere\ndrain_timeout: 3 parsecs\nlissten: 1\nconsul: http://127.0.0.1:8500\n",
+            "# settings\nlisten: nowhere\ndrain_timeout: 3 parsecs\nlissten: 1\n",
             &[("HIGHPRESS_ADMIN", "8081")],
         );
         let _: Option<SocketAddr> = settings.optional("listen", None);
         let _: Option<SocketAddr> = settings.optional("admin", None);
         let _: Option<u32> = settings.optional("threads", Some("many"));
         let _ = settings.value_with("drain_timeout", None, Duration::ZERO, duration);
-        settings.refuse("consul", None, "not in this version");
         let mistakes = settings.finish().unwrap_err();
         assert_eq!(
             mistakes.lines(),
@@ -303,9 +295,8 @@ mod tests {
                 format!(
                     "{path}:3: drain_timeout: `3 parsecs`: not a duration: write it like 250ms, 5s, 2m or 1h"
                 ),
-                format!("{path}:5: consul: not in this version"),
                 format!(
-                    "{path}:4: lissten: unknown key; there is: admin, consul, drain_timeout, listen, threads"
+                    "{path}:4: lissten: unknown key; there is: admin, drain_timeout, listen, threads"
                 ),
             ]
         );

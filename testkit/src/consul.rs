@@ -187,6 +187,30 @@ impl Consul {
         self.api("GET", path, &Value::Null).await
     }
 
+    /// The index of an answer, to wait for the next one with.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn index(&self, path: &str) -> u64 {
+        let answer = self.call("GET", path, "").await.expect("Consul answers");
+        let index = answer.header("x-consul-index").map(str::parse);
+        index.expect("an index").expect("a number")
+    }
+
+    /// Waits for an answer that is newer than `index`.
+    ///
+    /// # Panics
+    /// When none comes in time.
+    pub async fn blocking(&self, path: &str, index: u64) -> (Value, u64) {
+        let path = format!("{path}?index={index}&wait=15s");
+        let answer = self.call("GET", &path, "").await.expect("Consul answers");
+        let newer = answer
+            .header("x-consul-index")
+            .and_then(|text| text.parse().ok());
+        let newer = newer.filter(|newer| *newer != index);
+        (answer.json(), newer.expect("something changed"))
+    }
+
     /// Registers an instance whose health is what [`set_health`](Self::set_health) says, passing at first; `more` is added to
     /// the definition.
     pub async fn register(&self, name: &str, id: &str, address: SocketAddr, more: Value) {
