@@ -106,4 +106,4 @@ pub(crate) async fn tried<E: Exchange>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

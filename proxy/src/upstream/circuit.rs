@@ -33,6 +33,13 @@ impl Circuit {
         self.0.lock().clone()
     }
 
+    /// Whether it lets nothing pass.
+    pub(crate) fn rejects(&self, now: Instant) -> bool {
+        let breaker = self.0.lock();
+        let state = breaker.as_ref().map(|breaker| breaker.state(now));
+        state == Some(State::Reject)
+    }
+
     /// The word for what it does with requests.
     pub(crate) fn word(&self, now: Instant) -> &'static str {
         match self.0.lock().as_ref().map(|breaker| breaker.state(now)) {
@@ -89,9 +96,10 @@ impl Endpoint {
         let Some(change) = breaker.record(admission, verdict, ended.latency, ended.now) else {
             return;
         };
-        tracing::warn!(endpoint = %self.name(), "a breaker {change}");
-        if let Some(cluster) = self.cluster() {
-            cluster.reselect();
-        }
+        let Some(cluster) = self.cluster() else {
+            return;
+        };
+        tracing::warn!(cluster = &**cluster.name(), endpoint = %self.name(), "a breaker {change}");
+        cluster.reselect();
     }
 }

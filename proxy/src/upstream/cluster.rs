@@ -208,21 +208,10 @@ impl Cluster {
         let selection = self.selection.load();
         if selection.is_to_be_replaced(now) {
             drop(selection);
-            self.welcome_probes(now);
+            self.reselect();
             return self.selection.load().pick(tried, &self.turns, now);
         }
         selection.pick(tried, &self.turns, now)
-    }
-
-    /// The holds of breakers are over: their endpoints may be picked.
-    fn welcome_probes(&self, now: Instant) {
-        for member in self.members() {
-            if member.circuit.word(now) == "probe" {
-                // Picked by what is known of it, it would get no probe for long.
-                member.load.forget();
-            }
-        }
-        self.reselect();
     }
 
     /// What a missing endpoint means to a call.
@@ -373,19 +362,39 @@ impl Cluster {
 
     /// With the lock of the members held, so that the latest state is published last.
     fn publish(&self, members: &[Arc<Endpoint>]) {
-        let selection = Selection::new(members, &self.config.load(), Instant::now());
+        let now = Instant::now();
+        let selection = Selection::new(members, &self.config.load(), now);
         let panics = selection.panics();
-        let before = self.selection.swap(Arc::new(selection)).panics();
-        let cluster = &*self.name;
-        match (before, panics) {
-            (false, true) => tracing::warn!(
-                cluster,
-                "too few endpoints are usable: panic, all within reach take requests"
-            ),
-            (true, false) => {
-                tracing::info!(cluster, "enough endpoints are usable: no panic any more")
+        let before = self.selection.swap(Arc::new(selection));
+        for endpoint in before
+            .rejecting()
+            .iter()
+            .filter(|one| !one.circuit.rejects(now))
+        {
+            // By what is known of it, it would hardly be picked, and get no probe for long.
+            endpoint.load.forget();
+        }
+        if before.panics() != panics {
+            let usable = members
+                .iter()
+                .filter(|member| member.health.is_usable())
+                .count();
+            let (cluster, of) = (&*self.name, members.len());
+            if panics {
+                tracing::warn!(
+                    cluster,
+                    usable,
+                    of,
+                    "panic: too few endpoints are usable, all within reach take requests"
+                );
+            } else {
+                tracing::info!(
+                    cluster,
+                    usable,
+                    of,
+                    "no panic any more: only usable endpoints take requests"
+                );
             }
-            _ => {}
         }
     }
 
@@ -411,3 +420,6 @@ impl Drop for Reservation {
         self.endpoint.reserved.fetch_sub(1, AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests;

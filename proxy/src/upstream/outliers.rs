@@ -85,19 +85,19 @@ impl Endpoint {
     }
 
     /// It is left out from now on.
-    fn ejected(&self, ejection: Ejection, now: Instant) -> bool {
-        tracing::warn!(endpoint = %self.name(), "an endpoint is {ejection}");
+    fn ejected(&self, cluster: &str, ejection: Ejection, now: Instant) -> bool {
+        tracing::warn!(cluster, endpoint = %self.name(), "an endpoint is {ejection}");
         let text = format!("ejected: {}", ejection.reason);
         let until = now + ejection.back_in;
         self.health.state_until(Cause::Ejected, text, until)
     }
 
     /// It is taken back if its time is over. True if that changed what it may be used for.
-    fn take_back(&self, now: Instant) -> bool {
+    fn take_back(&self, cluster: &str, now: Instant) -> bool {
         if !self.health.has(Cause::Ejected) || self.record.is_ejected(now) {
             return false;
         }
-        tracing::info!(endpoint = %self.name(), "an ejected endpoint gets requests again");
+        tracing::info!(cluster, endpoint = %self.name(), "an ejected endpoint gets requests again");
         // So that it gets some: what is known of it is why it was left out.
         self.load.forget();
         self.health.withdraw(Cause::Ejected)
@@ -132,7 +132,7 @@ impl Cluster {
         let mut changed = false;
         for member in self.members() {
             member.record.forget();
-            changed |= member.take_back(now);
+            changed |= member.take_back(self.name(), now);
         }
         if changed {
             self.reselect();
@@ -147,7 +147,7 @@ impl Cluster {
             return;
         };
         self.counted_ejection();
-        let changed = endpoint.ejected(ejection, now);
+        let changed = endpoint.ejected(self.name(), ejection, now);
         if !self.outliers().is_on() {
             // Switched off meanwhile: nobody would take it back.
             return self.forget_outliers();
@@ -166,9 +166,9 @@ impl Cluster {
             changed |= match change {
                 Change::Ejected(index, ejection) => {
                     self.counted_ejection();
-                    members[index].ejected(ejection, now)
+                    members[index].ejected(self.name(), ejection, now)
                 }
-                Change::Returned(index) => members[index].take_back(now),
+                Change::Returned(index) => members[index].take_back(self.name(), now),
             };
         }
         if changed {
@@ -180,7 +180,7 @@ impl Cluster {
         let members = self.members();
         let back = members
             .iter()
-            .filter(|member| member.take_back(now))
+            .filter(|member| member.take_back(self.name(), now))
             .count();
         if back > 0 {
             self.reselect();

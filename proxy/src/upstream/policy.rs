@@ -34,6 +34,8 @@ pub struct CallPolicy {
     dedupe: Option<HeaderName>,
     /// Twice is as once, whatever the HTTP method.
     idempotent: bool,
+    /// The route wants it repeated even so.
+    lifted: bool,
 }
 
 /// What a method says of being called twice.
@@ -92,6 +94,7 @@ impl CallPolicy {
         hedge: None,
         dedupe: None,
         idempotent: false,
+        lifted: false,
     };
 
     /// What a route says of the calls of one of its rows to any of `clusters`. `row` names it among all rows.
@@ -108,7 +111,8 @@ impl CallPolicy {
             retry: retry.and_then(RetryTerms::new),
             hedge: hedge.map(|hedge| HedgeTerms::new(hedge, row, clusters)),
             dedupe: dedupe.and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok()),
-            idempotent: method.idempotent || retry.is_some_and(|retry| retry.unsafe_methods),
+            idempotent: method.idempotent,
+            lifted: retry.is_some_and(|retry| retry.unsafe_methods),
         }
     }
 
@@ -117,6 +121,7 @@ impl CallPolicy {
     pub fn may_repeat(&self, method: &str) -> bool {
         self.is_some()
             && (self.idempotent
+                || self.lifted
                 || self.dedupe.is_some()
                 || matches!(method, "GET" | "HEAD" | "PUT" | "DELETE"))
     }

@@ -30,7 +30,7 @@ pub(crate) struct Selection {
     picker: Picker,
     most_requests: usize,
     /// Endpoints left out because their breakers reject.
-    rejecting: usize,
+    rejecting: Vec<Arc<Endpoint>>,
     /// When the first of these lets a probe pass: then it is time for another selection.
     stale_from: Option<Instant>,
     /// Somebody makes it.
@@ -84,7 +84,8 @@ impl Selection {
             .count();
         let too_few = (usable as f64) < config.panic_threshold.ratio() * members.len() as f64;
         let panics = too_few && within_reach > usable;
-        let (mut candidates, mut rejecting, mut stale_from) = (Vec::new(), 0, None::<Instant>);
+        let (mut candidates, mut rejecting) = (Vec::new(), Vec::new());
+        let mut stale_from = None::<Instant>;
         for endpoint in members {
             let health = &endpoint.health;
             if !(health.is_usable() || panics && health.is_within_reach()) {
@@ -95,7 +96,7 @@ impl Selection {
                 Some(breaker) if breaker.state(now) == State::Reject => {
                     let opens = now + breaker.opens_in(now);
                     stale_from = Some(stale_from.map_or(opens, |known| known.min(opens)));
-                    rejecting += 1;
+                    rejecting.push(Arc::clone(endpoint));
                 }
                 _ => candidates.push(Candidate {
                     endpoint: Arc::clone(endpoint),
@@ -122,6 +123,11 @@ impl Selection {
     /// Whether too few endpoints are usable, so that all within reach are used.
     pub(crate) fn panics(&self) -> bool {
         self.panics
+    }
+
+    /// Endpoints that it leaves out because their breakers reject.
+    pub(crate) fn rejecting(&self) -> &[Arc<Endpoint>] {
+        &self.rejecting
     }
 
     /// True once, for the one who has to make another selection, when a breaker has something to say.
@@ -174,7 +180,7 @@ impl Selection {
     fn why_none(&self, view: &View<'_>) -> NoPick {
         let untried = |index: &usize| !is_tried(view.tried, &self.candidates[*index].endpoint);
         let mut untried = (0..self.candidates.len()).filter(untried).peekable();
-        if untried.peek().is_none() && self.rejecting == 0 {
+        if untried.peek().is_none() && self.rejecting.is_empty() {
             NoPick::NoneUsable
         } else if untried.all(|index| view.rejected(index)) {
             NoPick::AllRejected

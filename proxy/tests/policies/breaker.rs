@@ -264,7 +264,11 @@ async fn its_state_has_one_sample_per_endpoint() {
         .get(&format!("/explain?method=GET&path={READ}"))
         .await
         .text();
-    assert!(told.contains("breaker reject"), "{told}");
+    let said = [
+        "breaker reject (10 of 10 calls failed; the next probe in",
+        "budget     tries beyond the first",
+    ];
+    assert!(said.iter().all(|said| told.contains(said)), "{told}");
 }
 
 /// All of them at once, as the runtime of a test has only one thread anyway.

@@ -331,6 +331,28 @@ async fn an_increment_that_is_sent_once_gets_no_key() {
     assert_eq!(*keys.lock(), [(String::new(), String::new())]);
 }
 
+#[tokio::test]
+async fn a_counter_that_hangs_under_an_increment_counts_it_once() {
+    let counter = testkit::mesh::counter("memory").await;
+    let route = "retry: { attempts: 10, on: [timeout, reset], per_try_timeout: 200ms }";
+    let mesh = Mesh::at(vec![counter.address("grpc")], PLENTY, route).await;
+    // So that the connection is there.
+    assert_eq!(mesh.reads(1).await, [200]);
+    counter.freeze().await;
+    let answered = async { mesh.increment(&[]).await };
+    let thawed = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        counter.thaw();
+    };
+    let (answer, ()) = tokio::join!(answered, thawed);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.json()["currentValue"], "1", "{}", answer.text());
+    let retried = mesh.counted("highpress_upstream_retries_total", ("reason", "timeout"));
+    assert!(retried.await >= 2);
+    let read = mesh.client().await.get(super::scripted::READ).await;
+    assert_eq!(read.json()["currentValue"], "1", "{}", read.text());
+}
+
 fn key_and_origin(headers: &HeaderMap) -> (String, String) {
     let text = |name: &str| {
         let value = headers.get(name).map(|value| value.to_str().unwrap_or("?"));

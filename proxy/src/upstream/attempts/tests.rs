@@ -131,7 +131,11 @@ fn connect(endpoint: Arc<str>) -> CallError {
 }
 
 /// A cluster of so many endpoints, and what a route says.
-fn mesh(endpoints: usize, cluster: &str, route: &str) -> (Upstreams, Arc<Cluster>, config::Route) {
+pub(crate) fn mesh(
+    endpoints: usize,
+    cluster: &str,
+    route: &str,
+) -> (Upstreams, Arc<Cluster>, config::Route) {
     let addresses: Vec<_> = (1..=endpoints)
         .map(|port| format!("\"127.0.0.1:{port}\""))
         .collect();
