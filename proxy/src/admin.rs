@@ -215,7 +215,7 @@ fn row_json(row: &Row) -> Value {
     let grpc = match &row.target {
         Target::Transcode(transcoded) => Some(transcoded.binding.grpc_path.as_str()),
         Target::Stream(binding) => Some(binding.grpc_path.as_str()),
-        Target::PassThrough | Target::System { .. } => None,
+        Target::PassThrough | Target::Redirect(_) | Target::System { .. } => None,
     };
     let mut shown = json!({
         "route": &*row.route, "method": if methods.is_empty() { "*".to_owned() } else { methods.join(",") },

@@ -52,6 +52,15 @@ pub(crate) enum GatewayError {
     /// A backend that speaks HTTP broke off before it answered.
     #[error("the backend broke off: {0}")]
     Broken(String),
+    /// The route answers some requests with this status, to see what comes of it.
+    #[error("a fault that the route injects")]
+    FaultInjected(u16),
+    /// A backend that speaks HTTP answered something else.
+    #[error("the backend's answer is not HTTP: {0}")]
+    Garbled(String),
+    /// A backend that speaks HTTP answered this status, and no further try came to an answer.
+    #[error("the backend answered with status {0}")]
+    Status(u16),
     /// The backend's message cannot be read with the descriptors that are known.
     #[error("the backend's answer does not fit its descriptor: {0}")]
     Answer(#[from] WireError),
@@ -83,7 +92,9 @@ impl GatewayError {
             Self::Request(_) => Code::InvalidArgument as u32,
             Self::Call(error) => error.grpc_code(),
             Self::Backend(reply) => reply.code,
-            Self::Broken(_) => Code::Unavailable as u32,
+            Self::Broken(_) | Self::Garbled(_) => Code::Unavailable as u32,
+            Self::Status(status) => code_of_status(*status) as u32,
+            Self::FaultInjected(status) => code_of_status(*status) as u32,
             Self::Answer(_) => Code::Internal as u32,
         }
     }
@@ -102,6 +113,9 @@ impl GatewayError {
             Self::Call(error) => call_reason(error),
             Self::Backend(_) => "",
             Self::Broken(_) => "UPSTREAM_CONNECTION_LOST",
+            Self::Garbled(_) => "MALFORMED_UPSTREAM_RESPONSE",
+            Self::Status(_) => "UPSTREAM_STATUS",
+            Self::FaultInjected(_) => "FAULT_INJECTED",
             Self::Answer(_) => "MALFORMED_UPSTREAM_RESPONSE",
         }
     }
@@ -116,7 +130,14 @@ impl GatewayError {
             Self::Shed(_) | Self::RateStoreAway | Self::Call(CallError::Overloaded) => Blame::Load,
             Self::Refused(Refusal::TooManyConnections) => Blame::Gateway,
             Self::Refused(_) | Self::RateLimited(_) => Blame::Caller,
-            Self::Call(_) | Self::Backend(_) | Self::Broken(_) | Self::Answer(_) => Blame::Upstream,
+            // Nobody's, but nothing that the log has to tell of every time.
+            Self::FaultInjected(_) => Blame::Caller,
+            Self::Call(_)
+            | Self::Backend(_)
+            | Self::Broken(_)
+            | Self::Garbled(_)
+            | Self::Status(_)
+            | Self::Answer(_) => Blame::Upstream,
         }
     }
 
@@ -156,9 +177,29 @@ impl GatewayError {
             Self::Refused(refusal) => Some(refusal.status()),
             Self::RateLimited(_) => Some(429),
             Self::RateStoreAway | Self::Shed(_) => Some(503),
-            Self::Broken(_) => Some(502),
+            Self::Broken(_) | Self::Garbled(_) => Some(502),
+            Self::FaultInjected(status) | Self::Status(status) => Some(*status),
             _ => None,
         }
+    }
+}
+
+/// The code by which google/rpc/code.proto would answer with this status.
+fn code_of_status(status: u16) -> Code {
+    match status {
+        400 => Code::InvalidArgument,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::NotFound,
+        409 => Code::Aborted,
+        429 => Code::ResourceExhausted,
+        499 => Code::Cancelled,
+        500 => Code::Internal,
+        501 => Code::Unimplemented,
+        503 => Code::Unavailable,
+        504 => Code::DeadlineExceeded,
+        status if status < 500 => Code::FailedPrecondition,
+        _ => Code::Unknown,
     }
 }
 

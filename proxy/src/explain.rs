@@ -14,6 +14,7 @@ use crate::destination::{self, Chosen, Switches};
 use crate::edge::Head;
 use crate::metadata;
 use crate::route_table::{Found, Plan, Planned, PlannedRow, RouteTable, Row, Unmet, compile};
+use crate::shaping;
 use crate::upstream::ClusterView;
 
 /// How many near misses are told of.
@@ -147,6 +148,9 @@ fn taken(
         Planned::PassThrough => {
             let _ = writeln!(out, "becomes    the same request, passed through as HTTP");
         }
+        Planned::Redirect(_) => {
+            let _ = writeln!(out, "becomes    an answer that sends the client elsewhere");
+        }
         Planned::System(..) => {
             let _ = writeln!(out, "becomes    a page that the gateway answers itself");
         }
@@ -155,10 +159,13 @@ fn taken(
     if let Some(route) = plan.route(row) {
         let binding = match &row.action {
             Planned::Transcode { binding, .. } => Some(&**binding),
-            Planned::Stream(_) | Planned::PassThrough | Planned::System(..) => None,
+            _ => None,
         };
         policies::at_the_door(route, out);
         policies::repeats(route, binding, head.method().as_str(), out);
+        for (word, line) in shaping::tell(route) {
+            let _ = writeln!(out, "{word:<10} {line}");
+        }
     }
 }
 

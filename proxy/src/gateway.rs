@@ -74,7 +74,11 @@ impl Gateway {
             return Lane::Answer(refusals::lost_row());
         };
         match door::enter(worker, &self.shedding, row, head, &captures) {
-            Ok(ticket) => lane(Call::new(table, index, captures, ticket, head)),
+            Ok(ticket) => lane(
+                worker,
+                Call::new(table, index, captures, ticket, head),
+                head,
+            ),
             Err(answer) => Lane::Answer(*answer),
         }
     }
@@ -151,15 +155,16 @@ fn upstream_side() -> ServerConf {
 }
 
 /// The lane of a row's target.
-fn lane(call: Call) -> Lane<Call> {
-    let target = call.table.row(call.row).map(|row| &row.target);
-    match target {
+fn lane(worker: usize, call: Call, head: &Head) -> Lane<Call> {
+    let row = call.table.row(call.row);
+    match row.map(|row| &row.target) {
         Some(Target::Transcode(transcoded)) => {
             let max_body = transcoded.max_body;
             Lane::Unary { call, max_body }
         }
         Some(Target::PassThrough) => Lane::PassThrough { call },
         Some(Target::Stream(_) | Target::System { .. }) => Lane::Unary { call, max_body: 0 },
+        Some(Target::Redirect(_)) => Lane::Answer(unary::redirected(worker, &call, head)),
         None => Lane::Answer(refusals::lost_row()),
     }
 }
@@ -208,14 +213,24 @@ impl ProxyHttp for PassThrough {
         Ok(())
     }
 
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        pass: &mut Pass,
+    ) -> pingora_core::Result<()> {
+        pass.weigh(session, response)
+    }
+
     async fn response_filter(
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
         pass: &mut Pass,
     ) -> pingora_core::Result<()> {
-        pass.responded(session, response);
-        pass.describe_in(response)
+        pass.describe_in(response)?;
+        pass.respond(session, response);
+        Ok(())
     }
 
     fn response_body_filter(

@@ -53,24 +53,25 @@ pub(crate) fn returning(metadata: &HeaderMap) -> Option<(HeaderName, HeaderValue
 }
 
 fn custom(name: &[u8]) -> Option<HeaderName> {
-    const RESERVED: [&[u8]; 8] = [
-        b"content-type",
-        b"te",
-        b"user-agent",
-        b"host",
-        b"connection",
-        b"content-length",
-        b"transfer-encoding",
+    let name = HeaderName::from_bytes(name.strip_prefix(PREFIX)?).ok()?;
+    is_allowed(&name).then_some(name)
+}
+
+/// Whether metadata may have this name: it is neither gRPC's own nor a connection's.
+pub(crate) fn is_allowed(name: &HeaderName) -> bool {
+    const RESERVED: [&str; 8] = [
+        "content-type",
+        "te",
+        "user-agent",
+        "host",
+        "connection",
+        "content-length",
+        "transfer-encoding",
         // Whose key it is decides how long it is remembered.
-        b"idempotency-key-origin",
+        "idempotency-key-origin",
     ];
-    let name = name.strip_prefix(PREFIX)?;
-    let reserved = name.starts_with(b"grpc-") || RESERVED.contains(&name);
-    if reserved {
-        None
-    } else {
-        HeaderName::from_bytes(name).ok()
-    }
+    let name = name.as_str();
+    !name.starts_with("grpc-") && !RESERVED.contains(&name)
 }
 
 /// The caller's own time limit from `grpc-timeout` (gRPC's form) or `x-request-timeout` (`250ms`, `5s`, or

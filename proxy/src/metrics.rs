@@ -4,6 +4,8 @@
 //! stores; a scrape sums the shards. Labels are looked up when a route is compiled, never per request, and
 //! a route that a reload keeps goes on counting where it was. Imports nothing else of this crate.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
+
+pub use faults::FaultCounts;
 
 /// Upper bounds of the latency buckets, in microseconds.
 const BOUNDS_US: [u64; 16] = [
@@ -65,6 +69,7 @@ pub struct RouteLabels {
 pub struct Metrics {
     workers: usize,
     routes: Mutex<BTreeMap<RouteLabels, Arc<RouteStats>>>,
+    faults: faults::Faults,
 }
 
 /// Statistics of one route, a shard for each worker.
@@ -121,6 +126,7 @@ impl Metrics {
         Self {
             workers: workers.max(1),
             routes: Mutex::default(),
+            faults: faults::Faults::default(),
         }
     }
 
@@ -131,6 +137,11 @@ impl Metrics {
             .entry(labels)
             .or_insert_with(|| Arc::new(RouteStats::new(self.workers)))
             .clone()
+    }
+
+    /// The counts of the faults that a route injects: the ones that stand already, or new ones.
+    pub fn faults(&self, route: &str) -> Arc<FaultCounts> {
+        self.faults.of(route)
     }
 
     /// The sums of everything.
@@ -246,7 +257,8 @@ impl Collector for Metrics {
         self.http_requests(&mut encoder)?;
         self.http_durations(&mut encoder)?;
         self.grpc_requests(&mut encoder)?;
-        self.grpc_durations(&mut encoder)
+        self.grpc_durations(&mut encoder)?;
+        self.faults.encode(&mut encoder)
     }
 }
 

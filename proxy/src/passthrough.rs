@@ -1,27 +1,30 @@
 //! The pass-through lane: plain HTTP to a backend that speaks it, on pingora's own upstream pipeline.
 //!
 //! ```text
-//! enter (limits) -> peer (pick) -> connect -> forward -> responded -> done
-//!                     ^------------- not_connected, broken: another try
+//! enter (fault, limits) -> peer (pick) -> connect -> forward -> weigh -> respond -> done
+//!                            ^--- not_connected, broken, weigh: another try
 //! ```
 //!
 //! The edge has routed the request already; the decision reaches pingora's callbacks through a task-local,
-//! because pingora makes their context itself. A connection that could not be made is tried again at another
-//! endpoint while there is one; what may have reached a backend is repeated only if its method is idempotent.
+//! because pingora makes their context itself. Whether there is another try is decided in [`tries`] and [`broken`].
+//! Refused: bodies that are kept for another try and were too large to be kept whole.
 
+mod broken;
 mod client;
 mod clock;
+mod failure;
 mod forward;
 mod limit;
+mod tries;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorSource, ErrorType};
+use pingora_core::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, Session};
 use resilience::limiter::{Limiter, Permit};
@@ -29,13 +32,15 @@ use tokio::time::{Instant, sleep_until};
 
 use self::client::{answer, asked, while_it_waits};
 use self::clock::Clock;
-use crate::edge::Alarm;
-use crate::error::GatewayError;
+use self::tries::Tries;
+use crate::destination::Chosen;
+use crate::edge::{Alarm, Answer};
+use crate::error::{Blame, GatewayError};
 use crate::rate_limit::Ticket;
 use crate::refusals;
 use crate::route_table::Row;
 use crate::unary::Call;
-use crate::upstream::{Attempt, CallError, Cluster, Endpoint, Outcome, Tried, connect, hurry};
+use crate::upstream::{Attempt, CallError, CallPolicy, Cluster, Outcome, connect, hurry};
 
 /// How long a request whose time is up may take to say so before it is dropped without an answer.
 const GRACE: Duration = Duration::from_secs(1);
@@ -65,19 +70,24 @@ pub(crate) struct Pass {
     decision: Option<Arc<Decision>>,
     ticket: Ticket,
     clock: Clock,
+    /// The cluster that it goes to, and since when it is with it.
+    chosen: Chosen,
+    since: Instant,
     /// Its place within the limits of the cluster.
     permit: Option<Permit<Arc<Limiter>>>,
+    tries: Tries,
     /// The endpoint of the next try, if it has been picked already.
     next: Option<(Attempt, SocketAddr)>,
     /// The current try; its endpoint counts it as in flight until it is dropped.
     attempt: Option<Attempt>,
+    /// The key that makes the request safe to repeat, if the gateway has to add one.
+    key: Option<[(HeaderName, HeaderValue); 2]>,
+    /// The answer of the current try is not taken: there is another one.
+    declined: bool,
     /// What the head of the answer said, and when.
     answered: Option<(Outcome, Instant)>,
-    /// Endpoints that are not asked again.
-    tried: Tried,
-    /// Those of `tried` that only had no connection free.
-    crowded: Tried,
-    error: Option<GatewayError>,
+    /// The client waits no longer.
+    left: bool,
 }
 
 /// Why a request does not go on.
@@ -129,21 +139,25 @@ impl Decision {
 impl Pass {
     /// The context of the request that the current task passes through.
     pub(crate) fn current() -> Self {
-        let decision = CURRENT.try_with(Arc::clone).ok();
+        let (decision, now) = (CURRENT.try_with(Arc::clone).ok(), Instant::now());
+        let chosen = decision.as_deref().map(|decision| decision.call.chosen);
         let ticket = decision.as_deref().map_or(Ticket::Free, |decision| {
             std::mem::replace(&mut *decision.ticket.lock(), Ticket::Free)
         });
         Self {
             decision,
             ticket,
-            clock: Clock::start(Instant::now()),
+            clock: Clock::start(now),
+            chosen: chosen.unwrap_or(Chosen::NOWHERE),
+            since: now,
             permit: None,
+            tries: Tries::default(),
             next: None,
             attempt: None,
+            key: None,
+            declined: false,
             answered: None,
-            tried: Tried::new(),
-            crowded: Tried::new(),
-            error: None,
+            left: false,
         }
     }
 
@@ -152,26 +166,35 @@ impl Pass {
     }
 
     fn cluster(&self) -> Option<&Arc<Cluster>> {
-        let chosen = self.decision.as_deref()?.call.chosen;
-        self.row()?.policies.destination.cluster(chosen)
+        self.row()?.policies.destination.cluster(self.chosen)
+    }
+
+    fn policy(&self) -> &CallPolicy {
+        self.row()
+            .map_or(CallPolicy::NONE, |row| &row.policies.forwarded)
     }
 
     fn alarm(&self) -> Option<&Alarm> {
         Some(&self.decision.as_deref()?.alarm)
     }
 
-    fn has_run_out_of_time(&self) -> bool {
-        self.alarm().is_some_and(Alarm::has_struck)
+    /// How long a single try may take, if that is bounded.
+    fn try_limit(&self) -> Option<Duration> {
+        let retry = self.policy().retry.as_ref();
+        retry.map(|retry| retry.per_try_timeout)
     }
 
     /// Lets the request in. True if it has been answered instead.
     pub(crate) async fn enter(&mut self, session: &mut Session) -> pingora_core::Result<bool> {
         match self.admitted(session).await {
             Ok(()) => Ok(false),
-            Err(Stop::Left(error)) => Err(error),
+            Err(Stop::Left(error)) => {
+                self.left = true;
+                Err(error)
+            }
             Err(Stop::Refused(error)) => {
-                let mut refusal = refusals::failed(self.row(), asked(session), &error);
-                self.describe(&mut refusal.headers);
+                self.observe(error.blame() == Blame::Upstream);
+                let refusal = self.refusal(session, &error);
                 // A body that is there already need not cost the client its connection.
                 while_it_waits(session, tokio::task::yield_now()).await?;
                 answer(session, refusal).await.map(|()| true)
@@ -181,16 +204,40 @@ impl Pass {
 
     /// Waits for a slot within the limits, and for an endpoint.
     async fn admitted(&mut self, session: &mut Session) -> Result<(), Stop> {
-        self.count(session).await?;
-        let (Some(cluster), Some(row)) = (self.cluster().cloned(), self.row()) else {
+        let Some(row) = self.row() else {
             return Err(Stop::Left(Error::new(ErrorType::InternalError)));
         };
         let timeout = row.timeout;
-        self.clock.wind(timeout, &session.req_header().headers);
+        let request = session.req_header();
+        self.clock.wind(timeout, &request.headers);
+        self.key = forward::key(self.policy(), request);
+        self.count(session).await?;
+        self.harmed(session).await?;
+        self.let_in(session).await?;
+        self.next = Some(self.pick(session).await?);
+        Ok(())
+    }
+
+    /// Waits for a slot within the limits of the cluster.
+    async fn let_in(&mut self, session: &mut Session) -> Result<(), Stop> {
+        let Some(cluster) = self.cluster().cloned() else {
+            return Err(Stop::Left(Error::new(ErrorType::InternalError)));
+        };
+        self.since = Instant::now();
         let admitted = while_it_waits(session, cluster.admit(self.clock.deadline())).await?;
         self.permit = Some(admitted?);
-        self.next = Some(self.pick(&cluster, session).await?);
         Ok(())
+    }
+
+    /// Does to the request what the route wants done to some.
+    async fn harmed(&self, session: &mut Session) -> Result<(), Stop> {
+        let Some(fault) = self.row().and_then(|row| row.policies.fault.as_ref()) else {
+            return Ok(());
+        };
+        let headers = session.req_header().headers.clone();
+        let carries = |name: &str| headers.contains_key(name);
+        let fault = fault.inject(carries, self.clock.deadline());
+        while_it_waits(session, fault).await?.map_err(Stop::Refused)
     }
 
     /// The endpoint of the next try.
@@ -198,69 +245,87 @@ impl Pass {
         &mut self,
         session: &mut Session,
     ) -> pingora_core::Result<Box<HttpPeer>> {
-        let Some(cluster) = self.cluster().cloned() else {
-            return Err(Error::new(ErrorType::InternalError));
-        };
         let picked = match self.next.take() {
             Some(picked) => Ok(picked),
-            None => self.pick(&cluster, session).await,
+            None => self.pick(session).await,
         };
-        let (attempt, address) = match picked {
+        let (mut attempt, address) = match picked {
             Ok(picked) => picked,
-            Err(Stop::Left(error)) => return Err(error),
+            Err(Stop::Left(error)) => {
+                self.left = true;
+                return Err(error);
+            }
             Err(Stop::Refused(error)) => {
-                self.error = Some(error);
+                self.tries.keep(error);
                 return Err(Error::new(ErrorType::ConnectNoRoute));
             }
         };
+        let Some(cluster) = self.cluster() else {
+            return Err(Error::new(ErrorType::InternalError));
+        };
+        attempt.set_deadline(self.clock.deadline(), self.clock.is_impatient());
         let left = self
             .clock
             .deadline()
             .saturating_duration_since(Instant::now());
-        let peer = connect::peer(&cluster, attempt.endpoint(), address, left);
+        let patience = self.try_limit().map_or(left, |limit| limit.min(left));
+        let peer = connect::peer(cluster, attempt.endpoint(), address, patience);
         self.attempt = Some(attempt);
         Ok(Box::new(peer))
     }
 
-    /// An endpoint that has an address. Where none is left but such as have no connection free, they are waited
-    /// for; otherwise the first error is the one that stands.
-    async fn pick(
-        &mut self,
-        cluster: &Arc<Cluster>,
-        session: &mut Session,
-    ) -> Result<(Attempt, SocketAddr), Stop> {
-        loop {
-            let now = Instant::now();
-            let error = match self.pick_now(cluster) {
-                Ok(picked) => return Ok(picked),
-                Err(error) => error,
-            };
-            let deadline = self.clock.deadline();
-            if self.crowded.is_empty() || now >= deadline {
-                let first = self.error.take();
-                return Err(Stop::Refused(first.unwrap_or(error.into())));
-            }
-            while_it_waits(session, sleep_until(deadline.min(now + CROWDED))).await?;
-            let again = std::mem::take(&mut self.crowded);
-            self.tried
-                .retain(|tried| !again.iter().any(|other| Arc::ptr_eq(other, tried)));
-        }
-    }
-
-    /// Endpoints whose names have no address yet are passed over.
-    fn pick_now(&mut self, cluster: &Arc<Cluster>) -> Result<(Attempt, SocketAddr), CallError> {
+    /// An endpoint for the next try, when it is time for it. Where none is left but such as have no connection
+    /// free, they are waited for; where none is left at all, the next fallback is asked.
+    async fn pick(&mut self, session: &mut Session) -> Result<(Attempt, SocketAddr), Stop> {
         let worker = self
             .decision
             .as_deref()
             .map_or(0, |decision| decision.worker);
         loop {
-            let attempt = cluster.pick(worker, &self.tried)?;
-            if let Some(address) = attempt.endpoint().socket_addr() {
-                return Ok((attempt, address));
+            if let Some(moment) = self.tries.not_before() {
+                while_it_waits(session, sleep_until(moment)).await?;
             }
-            self.tried.push(attempt.endpoint().clone());
-            attempt.connect_failed("its host name has no address");
+            let (now, deadline) = (Instant::now(), self.clock.deadline());
+            if now >= deadline {
+                return Err(CallError::DeadlineExceeded.into());
+            }
+            let Some(cluster) = self.cluster().cloned() else {
+                return Err(Stop::Left(Error::new(ErrorType::InternalError)));
+            };
+            let error = match self.tries.start(&cluster, worker) {
+                Ok(picked) => return Ok(picked),
+                Err(error) => error,
+            };
+            if self.tries.is_crowded() {
+                while_it_waits(session, sleep_until(deadline.min(now + CROWDED))).await?;
+                self.tries.ask_again();
+                continue;
+            }
+            if self.may(session, |tries, terms| tries.nowhere(terms)) {
+                continue;
+            }
+            let failure = self.tries.last().unwrap_or(error.into());
+            if !self.falls_back(session, &failure) {
+                return Err(Stop::Refused(failure));
+            }
+            self.let_in(session).await?;
         }
+    }
+
+    /// Whether a request that no backend has executed goes to another cluster.
+    fn falls_back(&mut self, session: &Session, failure: &GatewayError) -> bool {
+        let (Some(row), GatewayError::Call(error)) = (self.row(), failure) else {
+            return false;
+        };
+        if !broken::is_replayable(session) {
+            return false;
+        }
+        let Some(next) = row.policies.destination.fall_back(self.chosen, error) else {
+            return false;
+        };
+        self.chosen = next;
+        (self.tries, self.permit) = (Tries::default(), None);
+        true
     }
 
     /// A connection is there: the request as the backend gets it.
@@ -269,56 +334,85 @@ impl Pass {
         session: &mut Session,
         request: &mut RequestHeader,
     ) -> pingora_core::Result<()> {
-        self.error = None;
         forward::introduce(session, request)?;
+        if let Some(row) = self.row() {
+            row.policies.shaping.request(request)?;
+        }
+        for (name, value) in self.key.iter().flatten() {
+            request.insert_header(name.clone(), value.clone())?;
+        }
         let now = Instant::now();
         self.clock
             .try_begins(now, session.as_ref().body_bytes_read());
-        let deadline = self.clock.deadline();
         if session.as_mut().is_body_done() || self.clock.is_limited_by_client() {
-            hurry(request, deadline.saturating_duration_since(now))?;
+            hurry(request, self.until(now).saturating_duration_since(now))?;
         }
-        if let Some(alarm) = self.alarm() {
-            alarm.set(deadline);
+        if let Some(attempt) = &mut self.attempt {
+            attempt.sent(now);
         }
+        self.arm(now);
         Ok(())
+    }
+
+    /// When the try that is under way is over.
+    fn until(&self, now: Instant) -> Instant {
+        let deadline = self.clock.deadline();
+        self.try_limit()
+            .map_or(deadline, |limit| deadline.min(now + limit))
+    }
+
+    fn arm(&self, now: Instant) {
+        if let Some(alarm) = self.alarm() {
+            alarm.set(self.until(now));
+        }
+    }
+
+    fn disarm(&self) {
+        if let Some(alarm) = self.alarm() {
+            alarm.clear();
+        }
     }
 
     /// A piece of the request's body has come.
     pub(crate) fn uploading(&mut self, session: &Session) {
-        if self.answered.is_some() {
-            return;
-        }
+        let now = Instant::now();
         let uploaded = session.as_ref().body_bytes_read();
-        if self.clock.uploading(Instant::now(), uploaded)
-            && let Some(alarm) = self.alarm()
-        {
-            alarm.set(self.clock.deadline());
+        if self.answered.is_none() && self.clock.uploading(now, uploaded) {
+            self.arm(now);
         }
     }
 
     /// The backend is answering: from here on it is only silence that is bounded.
-    pub(crate) fn responded(&mut self, session: &mut Session, response: &ResponseHeader) {
+    pub(crate) fn respond(&mut self, session: &mut Session, response: &mut ResponseHeader) {
         let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if response.status.is_informational() && !upgraded {
             return;
         }
-        if let Some(alarm) = self.alarm() {
-            alarm.clear();
-        }
-        if upgraded {
-            session.as_mut().set_read_timeout(Some(connect::SILENCE));
-        }
-        let outcome = match response.status.is_server_error() {
-            true => Outcome::BackendError,
-            false => Outcome::Ok,
-        };
+        self.disarm();
+        let outcome = Outcome::of_http(response.status.as_u16());
         self.answered = Some((outcome, Instant::now()));
         if let Some(attempt) = &mut self.attempt {
             attempt.answering();
             if upgraded {
                 attempt.settle(outcome);
             }
+        }
+        if upgraded {
+            session.as_mut().set_read_timeout(Some(connect::SILENCE));
+        }
+        self.observe(response.status.is_server_error());
+        if let Some(row) = self.row() {
+            row.policies.destination.taken(self.chosen);
+            row.policies.shaping.response(response);
+        }
+    }
+
+    /// Judges the canary by what became of the request.
+    fn observe(&self, failed: bool) {
+        if let Some(destination) = self.row().map(|row| &row.policies.destination)
+            && destination.is_judged()
+        {
+            destination.observe(self.chosen, failed, self.since.elapsed());
         }
     }
 
@@ -331,85 +425,20 @@ impl Pass {
         }
     }
 
-    /// A connection could not be made: another endpoint is tried, if there is one.
-    pub(crate) fn not_connected(&mut self, mut error: Box<Error>) -> Box<Error> {
-        // Without another endpoint the next `peer` says so, and the first error stands.
-        error.set_retry(true);
-        let Some(attempt) = self.attempt.take() else {
-            return error;
-        };
-        let endpoint = attempt.endpoint().clone();
-        if Instant::now() >= self.clock.deadline() {
-            attempt.finish(Outcome::Timeout);
-            self.error = Some(CallError::DeadlineExceeded.into());
-            error.set_retry(false);
-        } else if connect::is_unreachable(&error) {
-            let why = connect::why(&error);
-            self.note(unconnected(&endpoint, &why));
-            attempt.connect_failed(&why);
-            self.tried.push(endpoint);
-        } else {
-            self.note(match connect::is_full(&error) {
-                true => CallError::Overloaded,
-                false => unconnected(&endpoint, &connect::why(&error)),
-            });
-            attempt.withdraw();
-            self.tried.push(endpoint.clone());
-            self.crowded.push(endpoint);
-        }
-        error
-    }
-
-    fn note(&mut self, error: CallError) {
-        self.error.get_or_insert(error.into());
-    }
-
-    /// A connection broke: a request on a reused one is repeated if its method is idempotent.
-    pub(crate) fn broken(
-        &mut self,
-        session: &Session,
-        mut error: Box<Error>,
-        reused: bool,
-    ) -> Box<Error> {
-        let untouched = self.answered.is_none()
-            && session.response_written().is_none()
-            && !session.as_ref().retry_buffer_truncated();
-        let late = self.has_run_out_of_time() && self.answered.is_none();
-        let left = *error.esource() == ErrorSource::Downstream;
-        let again = reused && untouched && !left && is_repeatable(&session.req_header().method);
-        error.set_retry(again);
-        if late {
-            self.error = Some(CallError::DeadlineExceeded.into());
-        }
-        if let Some(mut attempt) = self.attempt.take() {
-            match (late, left) {
-                (true, _) => attempt.settle(Outcome::Timeout),
-                (false, true) => {} // Its own end says what became of it.
-                (false, false) => attempt.settle(match error.etype() {
-                    ErrorType::ReadTimedout | ErrorType::WriteTimedout => Outcome::Timeout,
-                    _ => Outcome::Reset,
-                }),
-            }
-        }
-        error
-    }
-
     /// Words the failure, if the client can still be told.
     pub(crate) async fn failed(&mut self, session: &mut Session, error: &Error) -> FailToProxy {
-        if let Some(alarm) = self.alarm() {
-            alarm.clear();
-        }
+        self.disarm();
         let quiet = FailToProxy {
             error_code: 0,
             can_reuse_downstream: false,
         };
-        let left = *error.esource() == ErrorSource::Downstream && self.error.is_none();
-        if left || session.response_written().is_some() {
+        if self.left || session.response_written().is_some() {
             return quiet;
         }
-        let failure = self.error.take().unwrap_or_else(|| gateway_error(error));
-        let mut refusal = refusals::failed(self.row(), asked(session), &failure);
-        self.describe(&mut refusal.headers);
+        let last = self.tries.last();
+        let failure = last.unwrap_or_else(|| GatewayError::Broken(failure::words(error)));
+        self.observe(failure.blame() == Blame::Upstream);
+        let refusal = self.refusal(session, &failure);
         let status = refusal.status;
         // Whoever reads the answer and comes again finds the slot free.
         (self.permit, self.attempt) = (None, None);
@@ -422,6 +451,16 @@ impl Pass {
             },
             Err(_) => quiet,
         }
+    }
+
+    /// A failure as an answer of the route.
+    fn refusal(&self, session: &Session, failure: &GatewayError) -> Answer {
+        let mut refusal = refusals::failed(self.row(), asked(session), failure);
+        self.describe(&mut refusal.headers);
+        if let Some(row) = self.row() {
+            row.policies.shaping.answer(&mut refusal.headers);
+        }
+        refusal
     }
 
     /// Counts the request.
@@ -450,29 +489,5 @@ impl From<Box<Error>> for Stop {
 impl From<CallError> for Stop {
     fn from(error: CallError) -> Self {
         Self::Refused(error.into())
-    }
-}
-
-/// Whether it does no harm to send such a request twice (RFC 9110 section 9.2.2).
-fn is_repeatable(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS | Method::TRACE
-    )
-}
-
-fn unconnected(endpoint: &Endpoint, why: &str) -> CallError {
-    CallError::Connect {
-        endpoint: endpoint.name().clone(),
-        why: why.into(),
-    }
-}
-
-fn gateway_error(error: &Error) -> GatewayError {
-    match error.etype() {
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout => {
-            GatewayError::Call(CallError::DeadlineExceeded)
-        }
-        _ => GatewayError::Broken(error.to_string()),
     }
 }

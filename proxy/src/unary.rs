@@ -101,7 +101,23 @@ pub(crate) async fn answer(worker: usize, mut call: Call, head: &Head, body: &[u
     if let Some(limit) = limit {
         limit.describe(&ticket, &mut answer.headers);
     }
+    row.policies.shaping.answer(&mut answer.headers);
     counted.status = answer.status;
+    answer
+}
+
+/// Sends the client elsewhere, if that is what the row does.
+pub(crate) fn redirected(worker: usize, call: &Call, head: &Head) -> Answer {
+    let Some(row) = call.table.row(call.row) else {
+        return refusals::lost_row();
+    };
+    let mut answer = match &row.target {
+        Target::Redirect(redirect) => redirect.answer(head),
+        _ => refusals::lost_row(),
+    };
+    row.policies.shaping.answer(&mut answer.headers);
+    row.stats
+        .answered(worker, answer.status, head.received().elapsed());
     answer
 }
 
@@ -140,12 +156,17 @@ impl Request<'_> {
                 Ok(system.answer(self.worker, *page, served).await)
             }
             Target::Stream(binding) => Err(GatewayError::Streams(binding.grpc_path.clone())),
-            Target::PassThrough => Ok(refusals::lost_row()),
+            Target::PassThrough | Target::Redirect(_) => Ok(refusals::lost_row()),
         }
     }
 
     /// A backend's answer, if the route's policies let the request get to one.
     async fn served(&self, transcoded: &Transcoded) -> Result<Answer, GatewayError> {
+        if let Some(fault) = &self.row.policies.fault {
+            let deadline = terms(self.row, CallPolicy::NONE, self.head).deadline;
+            let carries = |name: &str| self.head.header(name).is_some();
+            fault.inject(carries, deadline).await?;
+        }
         let destination = &self.row.policies.destination;
         let mut chosen = self.call.chosen;
         loop {
@@ -190,6 +211,8 @@ impl Request<'_> {
         let Some(mut request) = forward::request(self.head, self.body.len()) else {
             return Ok(refusals::lost_row());
         };
+        // A line that cannot be set leaves the request as it came, which the edge has found fit to be sent.
+        let _ = self.row.policies.shaping.request(&mut request);
         let policy = &transcoded.http_policy;
         if let Some(name) = policy.dedupe()
             && !request.headers.contains_key(name)
@@ -216,7 +239,7 @@ impl Request<'_> {
         cluster: &Arc<Cluster>,
     ) -> Result<Answer, GatewayError> {
         let message = self.encode(transcoded)?;
-        let metadata = metadata(&transcoded.policy, self.head);
+        let metadata = metadata(self.row, &transcoded.policy, self.head);
         let began = Instant::now();
         let call = upstream::Call {
             method: &transcoded.method,
@@ -266,12 +289,13 @@ fn is_servers_fault(result: &Result<Answer, GatewayError>) -> bool {
 }
 
 /// What crosses of the headers, and a key of the gateway's own where repeating needs one.
-fn metadata(policy: &CallPolicy, head: &Head) -> Metadata {
+fn metadata(row: &Row, policy: &CallPolicy, head: &Head) -> Metadata {
     let mut metadata = Metadata::new();
     for (name, value) in head.headers() {
         let key = || metadata::named(name, value, policy.dedupe());
         metadata.extend(metadata::crossing(name, value).or_else(key));
     }
+    row.policies.shaping.metadata(&mut metadata);
     metadata.extend(policy.own_key(&metadata).into_iter().flatten());
     metadata
 }

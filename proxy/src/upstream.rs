@@ -47,6 +47,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 pub use attempt::Attempt;
+pub(crate) use attempt::CLOCK_SLACK;
 pub use call::Call;
 pub use cluster::Cluster;
 pub use concurrency::ConcurrencyView;

@@ -11,14 +11,18 @@ mod policies {
     mod breaker;
     mod canary;
     mod fallback;
+    mod fault;
     mod hedging;
     mod migration;
     mod outliers;
     mod overload;
     mod panic;
+    mod pass_retries;
     mod rate_limit;
     mod retries;
     mod scripted;
+    mod setup;
+    mod shaping;
     mod splits;
     mod support;
     mod switch;

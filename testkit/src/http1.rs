@@ -170,6 +170,14 @@ impl Http1 {
         Some(response)
     }
 
+    /// Reads that many bytes of whatever comes.
+    ///
+    /// # Panics
+    /// When the peer closes first.
+    pub async fn read(&mut self, length: usize) -> Vec<u8> {
+        self.take(length).await
+    }
+
     /// Waits for the peer to close; panics if it sends something or keeps the connection open.
     ///
     /// # Panics

@@ -47,6 +47,7 @@ fn cells(plan: &Plan, row: &PlannedRow, switches: &Switches) -> [String; 6] {
             format!("{} (streams: not in this version)", binding.full_name())
         }
         Planned::PassThrough => "(HTTP passed through)".to_owned(),
+        Planned::Redirect(_) => "(redirected)".to_owned(),
         Planned::System(..) => "(answered by the gateway)".to_owned(),
     };
     let clusters: Vec<&str> = plan.clusters(row).collect();

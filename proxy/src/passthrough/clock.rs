@@ -75,6 +75,11 @@ impl Clock {
         true
     }
 
+    /// Whether the client waits less long than the route lets it.
+    pub(super) fn is_impatient(&self) -> bool {
+        self.client.is_some_and(|client| client < self.route)
+    }
+
     /// Whether the client set a limit of its own.
     pub(super) fn is_limited_by_client(&self) -> bool {
         self.client.is_some()

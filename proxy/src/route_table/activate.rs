@@ -93,6 +93,7 @@ impl PlannedRow {
             })),
             Planned::Stream(binding) => Target::Stream(binding),
             Planned::PassThrough => Target::PassThrough,
+            Planned::Redirect(redirect) => Target::Redirect(redirect),
             Planned::System(page, errors) => Target::System {
                 page,
                 errors,
@@ -138,7 +139,10 @@ impl PlannedRow {
             Planned::Transcode { binding, .. } => {
                 Some((binding.service.clone(), binding.method.clone()))
             }
-            Planned::Stream(_) | Planned::PassThrough | Planned::System(..) => None,
+            Planned::Stream(_)
+            | Planned::PassThrough
+            | Planned::Redirect(_)
+            | Planned::System(..) => None,
         };
         RouteLabels {
             method,

@@ -18,6 +18,7 @@ use transcode::{
 use super::words::{choices, host_pattern, path_pattern, pattern};
 use super::{Conditions, Found, SystemPage, policies, variables};
 use crate::edge::Head;
+use crate::shaping::Redirect;
 use crate::upstream::Method;
 
 /// The profile whose routes bring the gateway's own pages with them.
@@ -68,6 +69,8 @@ pub enum Planned {
     Stream(Box<Binding>),
     /// Passes HTTP through.
     PassThrough,
+    /// Sends the client elsewhere.
+    Redirect(Redirect),
     /// Answers a page of the gateway's own.
     System(SystemPage, Arc<Errors>),
 }
@@ -238,9 +241,12 @@ impl Compiler<'_> {
                 let row = source.planned(pattern(path), conditions, Planned::PassThrough);
                 self.insert(source, path_pattern(path), false, row);
             }
-            Action::Redirect(_) => {
-                let path = format!("{}.redirect", source.at);
-                self.problem(path, "not in this version: remove it");
+            Action::Redirect(redirect) => {
+                let path = &source.route.matches.path;
+                let conditions = Conditions::of(source.route, None);
+                let redirect = Planned::Redirect(Redirect::new(source.route, redirect));
+                let row = source.planned(pattern(path), conditions, redirect);
+                self.insert(source, path_pattern(path), false, row);
             }
         }
     }

@@ -10,7 +10,9 @@ use transcode::{Binding, Idempotency};
 
 use super::Kept;
 use crate::destination::Destination;
+use crate::fault::Fault;
 use crate::rate_limit::RouteLimit;
+use crate::shaping::Shaping;
 use crate::upstream::{CallPolicy, Repeats};
 
 /// The policies of one route.
@@ -22,6 +24,12 @@ pub struct Policies {
     pub(crate) priority: Option<Priority>,
     /// How many of them are let in.
     pub(crate) rate_limit: Option<RouteLimit>,
+    /// What it changes about requests and answers.
+    pub(crate) shaping: Shaping,
+    /// How requests are repeated that are passed through.
+    pub(crate) forwarded: CallPolicy,
+    /// Which requests it harms.
+    pub(crate) fault: Option<Fault>,
 }
 
 impl Policies {
@@ -37,6 +45,9 @@ impl Policies {
                 ),
                 priority: Some(priority(route.priority)),
                 rate_limit: kept.limits.of(route),
+                shaping: Shaping::new(route),
+                forwarded: forwarded(route),
+                fault: fault(route, kept),
             })
         };
         let policies = snapshot.routes.iter().map(of).collect();
@@ -51,6 +62,18 @@ fn priority(configured: model::Priority) -> Priority {
         model::Priority::Normal => Priority::Normal,
         model::Priority::High => Priority::High,
     }
+}
+
+/// HTTP tells by the method what may be repeated; nothing more is known of it.
+fn forwarded(route: &Route) -> CallPolicy {
+    let policies = (route.retry.as_ref(), None);
+    CallPolicy::new(policies, Repeats::default(), "", std::iter::empty())
+}
+
+fn fault(route: &Route, kept: &Kept) -> Option<Fault> {
+    let counts = || kept.metrics.faults(route.name.as_str());
+    let fault = route.fault.as_ref()?;
+    Some(Fault::new(fault, counts()))
 }
 
 /// The names of the clusters that a route's requests or their copies go to, each once, the first one's first.

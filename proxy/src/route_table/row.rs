@@ -10,6 +10,7 @@ use super::{Conditions, Policies};
 use crate::destination::Chosen;
 use crate::edge::Head;
 use crate::metrics::RouteStats;
+use crate::shaping::Redirect;
 use crate::system::Served;
 use crate::upstream::{CallPolicy, Cluster, Method};
 
@@ -43,6 +44,8 @@ pub enum Target {
     Stream(Box<Binding>),
     /// The request as it is, to a backend that speaks HTTP.
     PassThrough,
+    /// An answer that sends the client elsewhere.
+    Redirect(Redirect),
     /// A page that the gateway answers itself.
     System {
         /// Which.
@@ -110,7 +113,7 @@ impl Row {
             Target::Transcode(transcoded) => Some(&transcoded.binding.errors),
             Target::Stream(binding) => Some(&binding.errors),
             Target::System { errors, .. } => Some(errors),
-            Target::PassThrough => None,
+            Target::PassThrough | Target::Redirect(_) => None,
         }
     }
 
@@ -127,7 +130,7 @@ impl Row {
         match &self.target {
             Target::Transcode(transcoded) => transcoded.binding.template.variables(),
             Target::Stream(binding) => binding.template.variables(),
-            Target::PassThrough | Target::System { .. } => &[],
+            Target::PassThrough | Target::Redirect(_) | Target::System { .. } => &[],
         }
     }
 
@@ -135,7 +138,7 @@ impl Row {
     pub fn cluster(&self) -> Option<&Arc<Cluster>> {
         match &self.target {
             Target::Transcode(_) | Target::PassThrough => self.policies.destination.primary(),
-            Target::Stream(_) | Target::System { .. } => None,
+            Target::Stream(_) | Target::Redirect(_) | Target::System { .. } => None,
         }
     }
 }

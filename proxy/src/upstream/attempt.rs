@@ -102,6 +102,14 @@ impl Attempt {
         (&self.endpoint, &mut self.departure)
     }
 
+    /// It leaves for the endpoint: how long connections take says nothing about how long answers do.
+    pub fn sent(&mut self, now: Instant) {
+        self.departure = Departure {
+            at: now,
+            sent: true,
+        };
+    }
+
     /// Its answer has begun: how long the rest takes says nothing about the endpoint.
     pub fn answering(&mut self) {
         self.answered = Some(Instant::now());
@@ -119,9 +127,14 @@ impl Attempt {
         self.settle(outcome);
     }
 
-    /// It has not even begun: nothing is recorded.
+    /// It has not even begun: nothing is recorded, and a probe's place is given back.
     pub fn withdraw(mut self) {
         self.ended = true;
+        if let Some(guard) = self.guard.take() {
+            let (now, latency) = (Instant::now(), Duration::ZERO);
+            self.endpoint
+                .judged(guard, Verdict::Neutral, Ended { now, latency });
+        }
     }
 
     /// No connection could be made to the endpoint: it is unusable until a probe succeeds.
