@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::HeaderValue;
+use mesh_config::model::Protocol;
 use prost::Message;
 use proto::counter::GetStatusResponse;
 use serde_json::{Value, json};
@@ -129,7 +130,8 @@ impl System {
 
     /// What the counter service has still to send, as it says itself.
     async fn kafka(&self, worker: usize, served: &Served) -> Answer {
-        let Some(cluster) = served.counter.first() else {
+        let mut calls = served.counter.iter();
+        let Some(cluster) = calls.find(|cluster| cluster.protocol() == Protocol::Grpc) else {
             return success(
                 &json!({ "unsent": Value::Null, "details": "no route of this gateway reaches a counter service" }),
             );

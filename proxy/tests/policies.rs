@@ -13,6 +13,7 @@ mod policies {
     mod fallback;
     mod fault;
     mod hedging;
+    mod http_destination;
     mod migration;
     mod outliers;
     mod overload;

@@ -25,6 +25,7 @@ async fn serve(readiness: &Readiness) -> AdminServer {
                 request.wants_json()
             ))
         })
+        .action("/do", |asked| Response::json(asked))
         .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
         .await
         .unwrap()
@@ -134,6 +135,38 @@ async fn only_get_and_head() {
     assert!(head.contains("content-length: 22\r\n"), "{head}");
     assert!(head.ends_with("\r\n\r\n"), "{head}");
     assert_eq!(get(&server, "/echo?a=b").await.1, r#"GET Some("a=b") true"#);
+}
+
+#[tokio::test]
+async fn an_action_takes_json_and_nothing_that_a_browser_may_be_made_to_send() {
+    let server = serve(&Readiness::new()).await;
+    let post = async |path: &str, headers: &str, body: &str| {
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+        );
+        exchange(&server, &request).await
+    };
+    const JSON: &str = "content-type: application/json; charset=utf-8\r\n";
+    let done = post("/do", JSON, "{\"a\":1}").await;
+    assert!(done.starts_with("HTTP/1.1 200 ") && done.ends_with("{\"a\":1}"), "{done}");
+    let large = format!("\"{}\"", "x".repeat(70_000));
+    for (path, headers, body, status) in [
+        ("/do", String::new(), "{}", 415),
+        ("/do", "content-type: text/plain\r\n".to_owned(), "{}", 415),
+        ("/do", format!("{JSON}origin: http://x\r\n"), "{}", 403),
+        ("/do", format!("{JSON}sec-fetch-site: none\r\n"), "{}", 403),
+        ("/do", JSON.to_owned(), "{", 400),
+        ("/do", JSON.to_owned(), &large, 400),
+        ("/echo", JSON.to_owned(), "{}", 405),
+        ("/none", JSON.to_owned(), "{}", 405),
+    ] {
+        let refused = post(path, &headers, body).await;
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(refused.starts_with(&expected), "{path} {headers}: {refused}");
+    }
+    let unasked = exchange(&server, "PUT /do HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(unasked.contains("allow: GET, HEAD, POST\r\n"), "{unasked}");
 }
 
 #[tokio::test]

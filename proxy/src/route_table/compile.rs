@@ -430,7 +430,12 @@ impl Plan {
         self.snapshot.routes.get(row.source?).map(Arc::as_ref)
     }
 
-    /// The names of the clusters that a row's requests go to, the first one's first.
+    /// The names of the clusters that answer a row's requests, the first one's first.
+    pub fn destinations(&self, row: &PlannedRow) -> impl Iterator<Item = &str> {
+        self.route(row).into_iter().flat_map(policies::destinations)
+    }
+
+    /// The names of the clusters that a row's requests or their copies go to, the first one's first.
     pub fn clusters(&self, row: &PlannedRow) -> impl Iterator<Item = &str> {
         self.route(row).into_iter().flat_map(policies::clusters)
     }

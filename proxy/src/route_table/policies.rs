@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mesh_config::Snapshot;
-use mesh_config::model::{self, Route};
+use mesh_config::model::{self, ClusterName, Route};
 use resilience::overload::Priority;
 use transcode::{Binding, Idempotency};
 
@@ -76,15 +76,26 @@ fn fault(route: &Route, kept: &Kept) -> Option<Fault> {
     Some(Fault::new(fault, counts()))
 }
 
+/// The names of the clusters that answer a route's requests, each once, the first one's first.
+pub(super) fn destinations(route: &Route) -> impl Iterator<Item = &str> {
+    let sides = route.destinations.iter().map(|side| &side.cluster);
+    let canary = route.canary.iter().map(|canary| &canary.cluster);
+    distinct(sides.chain(canary).chain(&route.fallback))
+}
+
 /// The names of the clusters that a route's requests or their copies go to, each once, the first one's first.
 pub(super) fn clusters(route: &Route) -> impl Iterator<Item = &str> {
-    let mut names: Vec<&str> = Vec::new();
-    for name in route.clusters() {
-        if !names.contains(&name.as_str()) {
-            names.push(name.as_str());
+    distinct(route.clusters())
+}
+
+fn distinct<'r>(names: impl Iterator<Item = &'r ClusterName>) -> impl Iterator<Item = &'r str> {
+    let mut distinct: Vec<&str> = Vec::new();
+    for name in names {
+        if !distinct.contains(&name.as_str()) {
+            distinct.push(name.as_str());
         }
     }
-    names.into_iter()
+    distinct.into_iter()
 }
 
 /// How the calls of a transcoded row are repeated. `dedupe`: the key by which the backend knows a repeated call, if

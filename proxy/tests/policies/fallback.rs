@@ -200,3 +200,26 @@ async fn requests_come_back_with_the_cluster_and_the_log_says_so() {
         1
     );
 }
+
+#[tokio::test]
+async fn a_cluster_whose_breakers_reject_falls_back_until_they_do_not() {
+    let new = Backend::start(|_| Answer::trailers_only(&[("grpc-status", "14")])).await;
+    let monolith = named("monolith").await;
+    let broken = grpc("new", new.address()).replace(
+        " }\n",
+        ", breaker: { min_requests: 5, window: 10s, hold: 60s } }\n",
+    );
+    let clusters = [broken, http("monolith", monolith.address())];
+    let gateway = gateway(&clusters, &format!("{TRANSCODED}{FALLS_BACK}")).await;
+    let mut client = Http1::connect(gateway.http()).await;
+    for _ in 0..50 {
+        client.get(PATH).await;
+    }
+    assert_eq!(new.calls(), 5, "what the backend has answered is an answer");
+    assert_eq!(monolith.requests(), 45);
+    let labels = [("cluster", "monolith"), ("reason", "circuit_open")];
+    assert_eq!(
+        count(&gateway, "highpress_fallbacks_total", &labels).await,
+        45
+    );
+}
