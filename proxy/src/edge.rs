@@ -34,7 +34,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 
 pub use alarm::Alarm;
-pub use answer::{Answer, Headers};
+pub use answer::{Answer, Headers, Length};
 pub use head::{Head, HeadHeaders};
 pub use limits::EdgeLimits;
 pub use refusal::Refusal;

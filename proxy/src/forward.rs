@@ -11,7 +11,7 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Method};
 use pingora_http::RequestHeader;
 
-use crate::edge::{Answer, Head, Headers};
+use crate::edge::{Answer, Head, Headers, Length};
 use crate::refusals::{self, REQUEST_ID};
 use crate::upstream::HttpReply;
 
@@ -81,8 +81,12 @@ pub(crate) fn introduce(
     Ok(())
 }
 
-/// A backend's reply as the answer.
-pub(crate) fn answer(reply: HttpReply) -> Answer {
+/// A backend's reply as the answer to a request with that method.
+pub(crate) fn answer(reply: HttpReply, method: &Method) -> Answer {
+    let length = match *method == Method::HEAD {
+        true => Length::Told(told_length(&reply)),
+        false => Length::OfBody,
+    };
     let mut headers = Headers::new();
     let nominated: Vec<HeaderName> = reply
         .headers
@@ -105,7 +109,13 @@ pub(crate) fn answer(reply: HttpReply) -> Answer {
         status: reply.status,
         headers,
         body: reply.body,
+        length,
     }
+}
+
+fn told_length(reply: &HttpReply) -> Option<usize> {
+    let length = reply.headers.get(CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
 }
 
 /// Fields that are about one connection, and those that say how the body is framed.
@@ -190,11 +200,12 @@ mod tests {
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        let answer = answer(HttpReply {
+        let reply = HttpReply {
             status: 201,
             headers,
             body: b"ok".to_vec(),
-        });
+        };
+        let answer = answer(reply, &Method::GET);
         let mut lines: Vec<String> = answer
             .headers
             .iter()

@@ -229,7 +229,7 @@ impl Request<'_> {
             terms: terms(self.row, policy, self.head),
         };
         let reply = cluster.http(self.worker, call).await?;
-        Ok(forward::answer(reply))
+        Ok(forward::answer(reply, self.head.method()))
     }
 
     /// What a gRPC cluster answers, as JSON.

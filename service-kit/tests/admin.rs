@@ -25,7 +25,7 @@ async fn serve(readiness: &Readiness) -> AdminServer {
                 request.wants_json()
             ))
         })
-        .action("/do", |asked| Response::json(asked))
+        .action("/do", Response::json)
         .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
         .await
         .unwrap()
@@ -149,7 +149,10 @@ async fn an_action_takes_json_and_nothing_that_a_browser_may_be_made_to_send() {
     };
     const JSON: &str = "content-type: application/json; charset=utf-8\r\n";
     let done = post("/do", JSON, "{\"a\":1}").await;
-    assert!(done.starts_with("HTTP/1.1 200 ") && done.ends_with("{\"a\":1}"), "{done}");
+    assert!(
+        done.starts_with("HTTP/1.1 200 ") && done.ends_with("{\"a\":1}"),
+        "{done}"
+    );
     let large = format!("\"{}\"", "x".repeat(70_000));
     for (path, headers, body, status) in [
         ("/do", String::new(), "{}", 415),
@@ -163,9 +166,16 @@ async fn an_action_takes_json_and_nothing_that_a_browser_may_be_made_to_send() {
     ] {
         let refused = post(path, &headers, body).await;
         let expected = format!("HTTP/1.1 {status} ");
-        assert!(refused.starts_with(&expected), "{path} {headers}: {refused}");
+        assert!(
+            refused.starts_with(&expected),
+            "{path} {headers}: {refused}"
+        );
     }
-    let unasked = exchange(&server, "PUT /do HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    let unasked = exchange(
+        &server,
+        "PUT /do HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    )
+    .await;
     assert!(unasked.contains("allow: GET, HEAD, POST\r\n"), "{unasked}");
 }
 

@@ -129,3 +129,68 @@ fn terms(config: &model::Canary) -> Terms {
         min_requests: config.min_requests.get(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn trial(when: &[(&str, &str)]) -> Trial {
+        let yaml = "clusters: [{ name: new, protocol: http1, endpoints: { static: [\"127.0.0.1:1\"] } }]\n\
+                    routes: [{ name: r, match: { path_prefix: / }, to: new }]\n";
+        let snapshot = mesh_config::parse(yaml, std::path::Path::new("."), "test").unwrap();
+        let when = when.iter().map(|(name, value)| model::FieldCondition {
+            field: ConditionField::Header((*name).to_owned()),
+            value: model::ValueMatch::Exact((*value).to_owned()),
+        });
+        let canary = model::Canary {
+            cluster: snapshot.clusters[0].name.clone(),
+            share: None,
+            max_error_ratio_over: Some(model::Share::from_percent::<5>()),
+            max_p99_over: None,
+            min_requests: NonZeroU32::new(20).unwrap(),
+            when: when.collect(),
+        };
+        Trial::new(&snapshot.routes[0].name, &canary)
+    }
+
+    fn answers(trial: &Trial, count: usize, canary_fails: bool) {
+        for _ in 0..count {
+            trial.record(Side::Canary, canary_fails, Duration::from_millis(1));
+            trial.record(Side::Sibling, false, Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_verdict_is_final_until_there_is_another_chance() {
+        let trial = trial(&[]);
+        answers(&trial, 19, true);
+        assert!(!trial.is_over(), "too few");
+        answers(&trial, 5, true);
+        assert!(trial.is_over() && trial.sentence().is_some());
+        answers(&trial, 1000, false);
+        assert!(trial.is_over(), "it is not asked again");
+        trial.again();
+        assert!(!trial.is_over() && trial.sentence().is_none());
+        answers(&trial, 100, false);
+        assert!(!trial.is_over(), "what was before is forgotten");
+    }
+
+    #[test]
+    fn requests_are_selected_while_it_is_on_trial() {
+        let trial = trial(&[("x-canary", "yes"), ("x-tester", "1")]);
+        let head = |name: &str, value: &str| {
+            Head::of(
+                &http::Request::get("/")
+                    .header(name, value)
+                    .body(())
+                    .unwrap(),
+            )
+        };
+        assert!(trial.wants(&head("x-canary", "yes")) && trial.wants(&head("x-tester", "1")));
+        assert!(!trial.wants(&head("x-canary", "1")) && !trial.wants(&head("x-other", "yes")));
+        answers(&trial, 50, true);
+        assert!(!trial.wants(&head("x-canary", "yes")));
+    }
+}

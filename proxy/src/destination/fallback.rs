@@ -140,3 +140,56 @@ impl Fallbacks {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_over_when_none_had_to_fall_back_for_a_while() {
+        let fallbacks = Fallbacks::default();
+        let name: Arc<str> = "monolith".into();
+        let fall = || {
+            let counts = fallbacks.counts_of(&name);
+            let error = CallError::NoHealthyUpstream("none".into());
+            let why = Unusable::of(&error).unwrap();
+            fallbacks.fell("r", (&name, &counts), (why, &error));
+        };
+        fallbacks.not_needed("r");
+        assert!(!fallbacks.is_falling());
+        fall();
+        for _ in 0..3 {
+            tokio::time::advance(QUIET - Duration::from_millis(1)).await;
+            fallbacks.not_needed("r");
+            assert!(fallbacks.is_falling());
+            fall();
+        }
+        tokio::time::advance(QUIET).await;
+        assert!(fallbacks.is_falling(), "somebody has to find out");
+        fallbacks.not_needed("r");
+        assert!(!fallbacks.is_falling());
+        let counted: u64 = fallbacks.each().iter().map(|(.., count)| count).sum();
+        assert_eq!(counted, 4);
+    }
+
+    #[test]
+    fn what_may_have_been_executed_is_no_reason() {
+        let none = [
+            CallError::Overloaded,
+            CallError::DeadlineExceeded,
+            CallError::Reset(h2::Reason::CANCEL),
+            CallError::ConnectionLost("eof".into()),
+            CallError::NoStatus,
+        ];
+        assert!(none.iter().all(|error| Unusable::of(error).is_none()));
+        for error in [
+            CallError::NoHealthyUpstream("".into()),
+            CallError::CircuitOpen("".into()),
+            CallError::Refused {
+                endpoint: "".into(),
+            },
+        ] {
+            assert!(Unusable::of(&error).is_some() && error.never_executed());
+        }
+    }
+}

@@ -23,6 +23,18 @@ pub struct Answer {
     pub headers: Headers,
     /// Not sent in answers to HEAD, though its length is.
     pub body: Vec<u8>,
+    /// What `Content-Length` says.
+    pub length: Length,
+}
+
+/// The length that an answer announces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Length {
+    /// The body's.
+    #[default]
+    OfBody,
+    /// What a GET would have, as somebody else answered a HEAD; `None` if they did not say.
+    Told(Option<usize>),
 }
 
 impl Answer {
@@ -34,6 +46,16 @@ impl Answer {
             status,
             headers,
             body,
+            length: Length::OfBody,
+        }
+    }
+
+    /// The value of `Content-Length`, if there is one.
+    pub(super) fn content_length(&self) -> Option<usize> {
+        match self.length {
+            Length::OfBody if self.may_have_body() => Some(self.body.len()),
+            Length::OfBody => (self.status == 205).then_some(0),
+            Length::Told(length) => length,
         }
     }
 
@@ -65,12 +87,7 @@ impl Answer {
             out.extend_from_slice(value.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        if self.may_have_body() || self.status == 205 {
-            let length = if self.may_have_body() {
-                self.body.len()
-            } else {
-                0
-            };
+        if let Some(length) = self.content_length() {
             out.extend_from_slice(b"content-length: ");
             out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
             out.extend_from_slice(b"\r\n");

@@ -43,7 +43,10 @@ impl Plan {
         let mut served = Served::default();
         for row in &self.rows {
             if let Planned::Transcode { binding, .. } = &row.action {
-                for cluster in self.destinations(row).filter_map(|name| upstreams.get(name)) {
+                for cluster in self
+                    .destinations(row)
+                    .filter_map(|name| upstreams.get(name))
+                {
                     served.add(&binding.service, cluster);
                 }
             }

@@ -35,6 +35,8 @@ use crate::metadata::{GRPC_TIMEOUT, REQUEST_TIMEOUT};
 
 /// Eight digits are all that `grpc-timeout` takes.
 const GRPC_TIMEOUT_MOST: u128 = 99_999_999;
+/// Kept connections that turn out to be closed before the next one's failure is told.
+const MOST_REPLACED: usize = 8;
 /// Informational replies (1xx) before the one that counts.
 const MOST_INFORMATIONAL: usize = 8;
 
@@ -108,6 +110,7 @@ impl Exchange for HttpCall<'_> {
         let cluster = endpoint.cluster();
         let cluster = cluster.ok_or_else(|| unconnected(endpoint, "the cluster was removed"))?;
         let connector = cluster.http.of(worker, endpoint.lanes.len());
+        let mut replaced = 0;
         loop {
             let (peer, mut http, reused) = connect(&cluster, connector, endpoint, worker).await?;
             if !reused {
@@ -115,6 +118,7 @@ impl Exchange for HttpCall<'_> {
                 departure.at = Instant::now();
             }
             departure.sent = true;
+            let may_replace = reused && replaced < MOST_REPLACED;
             match self.talk(&mut http, endpoint, until).await {
                 Ok(reply) => {
                     let idle = Some(connect::POOL_IDLE);
@@ -123,9 +127,10 @@ impl Exchange for HttpCall<'_> {
                 }
                 Err(broken) => {
                     drop(http);
-                    if !(broken.unanswered && reused && is_idempotent(&self.request.method)) {
+                    if !(broken.unanswered && may_replace && is_idempotent(&self.request.method)) {
                         return Err(broken.error);
                     }
+                    replaced += 1;
                 }
             }
         }

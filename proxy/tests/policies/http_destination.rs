@@ -85,6 +85,32 @@ async fn any_answer_is_given_on_as_it_is() {
 }
 
 #[tokio::test]
+async fn the_length_that_a_backend_tells_for_head_is_told() {
+    for (length, told) in [
+        ("content-length: 5\r\n", Some("5")),
+        ("transfer-encoding: chunked\r\n", None),
+    ] {
+        let head = format!("HTTP/1.1 200 OK\r\n{length}\r\n").into_bytes();
+        let backend = HttpBackend::start(move |_| vec![Step::Write(head.clone())]).await;
+        let gateway = before(&[backend.address()], "").await;
+        let mut client = Http1::connect(gateway.http()).await;
+        for _ in 0..2 {
+            let answer = client.request("HEAD", PATH, &[], None).await;
+            assert_eq!(
+                (answer.status, answer.header("content-length")),
+                (200, told)
+            );
+        }
+        assert!(
+            backend
+                .received()
+                .iter()
+                .all(|request| request.method == "HEAD")
+        );
+    }
+}
+
+#[tokio::test]
 async fn answers_that_are_none_are_5xx_and_nothing_is_sent_twice() {
     let write = |text: &str| Step::Write(text.as_bytes().to_vec());
     for (what, steps) in [
@@ -333,7 +359,10 @@ async fn a_cluster_of_http2_gets_the_request_as_it_is_too() {
     .await;
     let other = Backend::start(|_| Answer::http(200, "text/plain", "other")).await;
     let cluster = http("old", backend.address()).replace("http1", "http2");
-    let both = format!("\", \"{}\"] }}, load_balancing: {{ policy: round_robin }}", other.address());
+    let both = format!(
+        "\", \"{}\"] }}, load_balancing: {{ policy: round_robin }}",
+        other.address()
+    );
     let cluster = cluster.replace("\"] }", &both);
     let gateway = gateway(&[cluster], &format!("{TRANSCODED}    to: old\n")).await;
     let mut client = Http1::connect(gateway.http()).await;

@@ -255,8 +255,8 @@ fn response_head(answer: &Answer) -> Response<()> {
     for (name, value) in answer.own_headers() {
         headers.append(name, value.clone());
     }
-    if answer.may_have_body() {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
+    if let Some(length) = answer.content_length() {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     headers.insert(DATE, with_date(Instant::now(), HeaderValue::clone));
     response
