@@ -144,7 +144,7 @@ impl Pages {
                 };
                 let switches = self.states.switches();
                 match explain::live(&self.config.load().snapshot, &question, live, switches) {
-                    Ok(text) => Response::text(text),
+                    Ok(text) => Response::text(text + &self.shedding.in_words()),
                     Err(problems) => Response::text(problems.to_string()).with_status(500),
                 }
             }

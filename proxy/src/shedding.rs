@@ -95,6 +95,17 @@ impl Shedding {
         *self.last.lock()
     }
 
+    /// A line for `explain`; nothing while nobody is turned away.
+    pub(crate) fn in_words(&self) -> String {
+        match self.level() {
+            Level::None => String::new(),
+            level => format!(
+                "overload   requests of these priorities are turned away now: {}\n",
+                level.as_str()
+            ),
+        }
+    }
+
     /// For the status page.
     pub(crate) fn json(&self) -> Value {
         let (bounds, seen) = (self.overload.bounds(), self.pressure_seen());

@@ -9,11 +9,16 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use resilience::Verdict;
+use resilience::adaptive::Gradient;
 use resilience::backoff::Backoff;
 use resilience::breaker::{self, Admission, Breaker};
 use resilience::budget::{RetryBudget, Terms};
+use resilience::latency::LiveQuantile;
 use resilience::outlier::{self, Detector, Record};
+use resilience::overload::{self, Overload, Priority};
+use resilience::rate::{Buckets, Gcra};
 use resilience::retry::Series;
+use resilience::split::Split;
 use tokio::time::Instant;
 
 const CALLS: u32 = 200_000;
@@ -53,6 +58,7 @@ fn main() {
         "nanoseconds a call", "1 thread", "2 threads"
     );
     every_request();
+    at_the_door();
     failures();
 }
 
@@ -79,6 +85,40 @@ fn every_request() {
         budget.first_try(now);
         succeed(&calm, now);
         serve(&detector, &record, now);
+    });
+}
+
+fn at_the_door() {
+    let overload = Overload::new(overload::Bounds::default());
+    show("overload: sheds", |_| {
+        black_box(overload.sheds(Priority::Low));
+    });
+    let (one, buckets) = (NonZeroU32::MIN, Buckets::new());
+    let hour = Duration::from_secs(3600);
+    let gcra = Gcra::new(NonZeroU32::MAX, hour, NonZeroU32::MAX);
+    show("rate: take, one bucket for all", |now| {
+        black_box(buckets.take(gcra, b"", now));
+    });
+    show("rate: take, by key", |now| {
+        black_box(buckets.take(gcra, b"203.0.113.7 some-user", now));
+    });
+    let empty = Gcra::new(one, hour, one);
+    show("rate: take, refused", |now| {
+        black_box(buckets.take(empty, b"another", now));
+    });
+    if let Ok(split) = Split::new([("counter", 95), ("canary", 5)]) {
+        show("split: pick one of two", |_| {
+            black_box(split.pick(black_box(7)));
+        });
+    }
+    let live = LiveQuantile::new(Duration::from_secs(10), 0.95);
+    show("latency: record, and get the p95 at hand", |now| {
+        live.record(TOOK, now);
+        black_box(live.get(now));
+    });
+    let gradient = Gradient::new(8, 4096);
+    show("adaptive: sample", |now| {
+        black_box(gradient.sample(TOOK, 1, now));
     });
 }
 

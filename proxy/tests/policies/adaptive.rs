@@ -140,6 +140,13 @@ async fn is_kept_busy_and_answers_in_time(gateway: Gateway, path: &'static str) 
     assert!(p99 < TIMEOUT, "{p99:?}");
     let failed = other.len() as f64 / overloaded.answered as f64;
     assert!(failed < 0.05, "who is let in is answered: {other:?}");
+    let mut admin = Http1::connect(gateway.admin()).await;
+    let question = format!("/explain?method=GET&path={path}");
+    let explained = admin.get(&question).await.text();
+    assert!(
+        explained.contains("adaptive   8 to 4096 requests in flight, by latency; "),
+        "{explained}"
+    );
     let metrics = Metrics::scrape(gateway.admin()).await;
     let of_pool = [("cluster", "pool")];
     let limit = metrics

@@ -115,8 +115,15 @@ async fn memory_beyond_its_bound_sheds_everybody_but_the_gateways_own_pages() {
     let mut client = Http1::connect(gateway.http()).await;
     assert_eq!(client.get("/high/x").await.status, 503);
     assert_eq!(client.get("/api/v1/health").await.status, 200);
-    let ready = Http1::connect(gateway.admin()).await.get("/readyz").await;
-    assert_eq!(ready.status, 200);
+    let mut admin = Http1::connect(gateway.admin()).await;
+    assert_eq!(admin.get("/readyz").await.status, 200);
+    let explained = admin.get("/explain?method=GET&path=/high/x").await.text();
+    for line in [
+        "priority   high under overload",
+        "overload   requests of these priorities are turned away now: low, normal and high",
+    ] {
+        assert!(explained.contains(line), "{explained}");
+    }
     gateway.configure(&yaml("overload: { memory: 64GiB }"));
     gateway.program.reload();
     until_it_sheds(&gateway, "nothing").await;

@@ -79,6 +79,11 @@ async fn at_rest_exactly_the_burst_passes_and_the_rest_is_told_when_to_come() {
     let refused = by_stream.request("GET", "/c", &[], b"").await;
     is_refusal(&refused, 55..=60);
     assert_eq!(backend.requests(), 5, "a refused request goes nowhere");
+    let mut admin = Http1::connect(gateway.admin()).await;
+    let explained = admin.get("/explain?method=GET&path=/a").await.text();
+    let line =
+        "rate limit 1 requests in 60s, 5 at once, for the whole route; counted here; more get 429";
+    assert!(explained.contains(line), "{explained}");
     let metrics = Metrics::scrape(gateway.admin()).await;
     let limited =
         metrics.counter_value("highpress_rate_limited_requests_total", &[("route", "all")]);
