@@ -352,6 +352,10 @@ async fn while_redis_is_gone_each_gateway_counts_by_itself() {
     );
     assert_eq!(away_decisions(&gateway).await, 8);
     store_is(&gateway, false).await;
+    gateway
+        .program
+        .line_with("the rate limit store is away")
+        .await;
     let told = |text| {
         gateway
             .program
@@ -368,7 +372,9 @@ async fn while_redis_is_gone_each_gateway_counts_by_itself() {
     );
     redis.restart().await;
     store_is(&gateway, true).await;
-    assert_eq!(told("the rate limit store is back"), 1);
+    let back = "the rate limit store is back";
+    gateway.program.line_with(back).await;
+    assert_eq!(told(back), 1);
     // What was acknowledged before is still known: two of six.
     let answers = statuses(&mut client, "/", 5).await;
     assert_eq!(answers, [200, 200, 200, 200, 429]);
