@@ -24,7 +24,7 @@ use crate::metadata::{self, Metadata};
 use crate::rate_limit::{self, Ticket};
 use crate::refusals;
 use crate::route_table::{Row, Target, Transcoded};
-use crate::upstream::{self, CallPolicy, Cluster, Reply};
+use crate::upstream::{self, CallError, CallPolicy, Cluster, Reply};
 use crate::worker_table::WorkerTable;
 
 /// Bytes of the prefix of a gRPC message: a flag and the length.
@@ -193,10 +193,11 @@ impl Request<'_> {
             Protocol::Grpc => self.call(transcoded, cluster).await,
             Protocol::Http1 | Protocol::Http2 => self.forward(transcoded, cluster).await,
         };
-        if let Some(began) = began {
-            destination.observe(chosen, is_servers_fault(&result), began.elapsed());
+        if let (Some(began), Some(failed)) = (began, is_servers_fault(&result)) {
+            destination.observe(chosen, failed, began.elapsed());
         }
-        if result.is_ok() {
+        let turned_away = |error: &CallError| error.never_executed();
+        if !matches!(&result, Err(GatewayError::Call(error)) if turned_away(error)) {
             destination.taken(chosen);
         }
         result
@@ -280,11 +281,12 @@ impl Request<'_> {
     }
 }
 
-/// Whether a backend failed, rather than the caller: what canaries are judged by.
-fn is_servers_fault(result: &Result<Answer, GatewayError>) -> bool {
+/// Whether a cluster failed, rather than the caller: what canaries are judged by. `None`: it was not asked.
+fn is_servers_fault(result: &Result<Answer, GatewayError>) -> Option<bool> {
     match result {
-        Ok(answer) => answer.status >= 500,
-        Err(error) => error.blame() == Blame::Upstream && !error.is_callers_own(),
+        Ok(answer) => Some(answer.status >= 500),
+        Err(GatewayError::Call(_)) => Some(true),
+        Err(error) => (error.blame() == Blame::Upstream).then(|| !error.is_callers_own()),
     }
 }
 

@@ -7,7 +7,9 @@ use testkit::http_backend::{HttpBackend, Step, answer, ok};
 use testkit::mesh::Gateway;
 use testkit::{Http1, Metrics, eventually};
 
-use super::support::{PATH, TRANSCODED, admin, gateway, get, http, mesh, named, page, switch};
+use super::support::{
+    PASSED, PATH, TRANSCODED, admin, gateway, get, http, mesh, named, page, switch,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const SPLIT: &str = "    weighted: [{ cluster: old, weight: 80 }, { cluster: new, weight: 20 }]\n";
@@ -198,4 +200,28 @@ async fn a_verdict_survives_reloads_until_the_canary_map_changes_or_a_hand_takes
     assert_eq!(status, Some(0), "{told}");
     assert_eq!(trial.canary_gets(1, &selected).await, 1);
     assert_eq!(trial.state_and_share().await.0, 1.0);
+}
+
+#[tokio::test]
+async fn what_is_passed_through_is_judged_too() {
+    for new in [
+        failing().await,
+        HttpBackend::start(|_| vec![Step::Reset]).await,
+    ] {
+        let old = named("old").await;
+        let clusters = [http("old", old.address()), http("new", new.address())];
+        let route = judged("max_error_ratio_over: 5%").replace(TRANSCODED, PASSED);
+        let gateway = gateway(&clusters, &route).await;
+        let trial = Trial { old, new, gateway };
+        // A request that broke off takes its connection along.
+        for _ in 0..700 {
+            trial.canary_gets(1, &[]).await;
+        }
+        let got = trial.new.requests();
+        assert!(
+            (MIN..MIN + 10).contains(&got),
+            "the canary got {got} requests"
+        );
+        assert_eq!(trial.state_and_share().await, (0.0, 0.0));
+    }
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use testkit::backend::{Answer, Backend};
-use testkit::http_backend::{HttpBackend, answer};
+use testkit::http_backend::{HttpBackend, Step, answer};
 use testkit::{Http1, eventually};
 
-use super::support::{PATH, TRANSCODED, admin, closed, count, gateway, get, grpc, http, named};
+use super::support::{
+    PASSED, PATH, TRANSCODED, admin, closed, count, gateway, get, grpc, http, named,
+};
 
 const FALLS_BACK: &str = "    to: new\n    fallback: [monolith]\n";
 
@@ -128,6 +130,42 @@ async fn what_may_have_been_executed_never_falls_back() {
         let answer = Http1::connect(gateway.http()).await.get(PATH).await;
         assert!(answer.status >= 400, "{reaction:?}: {}", answer.text());
         assert_eq!((new.calls(), monolith.requests()), (1, 0), "{reaction:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_passed_through_falls_back_by_the_same_rules() {
+    let monolith = telling().await;
+    let clusters = [
+        http("new", closed().await),
+        http("monolith", monolith.address()),
+    ];
+    let dead = gateway(&clusters, &format!("{PASSED}{FALLS_BACK}")).await;
+    let mut client = Http1::connect(dead.http()).await;
+    for _ in 0..5 {
+        let answer = client.request("POST", "/any?a=b", &[], Some(b"body")).await;
+        assert_eq!(
+            (answer.status, answer.text()),
+            (202, "POST body".to_owned())
+        );
+    }
+    let labels = [("route", "counters"), ("cluster", "monolith")];
+    assert_eq!(count(&dead, "highpress_fallbacks_total", &labels).await, 5);
+    for steps in [
+        vec![Step::Reset],
+        vec![Step::Close],
+        answer(503, &[], "busy"),
+    ] {
+        let new = HttpBackend::start(move |_| steps.clone()).await;
+        let monolith = named("monolith").await;
+        let clusters = [
+            http("new", new.address()),
+            http("monolith", monolith.address()),
+        ];
+        let gateway = gateway(&clusters, &format!("{PASSED}{FALLS_BACK}")).await;
+        let mut client = Http1::connect(gateway.http()).await;
+        assert!(client.post_text("/any", "x").await.status >= 500);
+        assert_eq!((new.requests(), monolith.requests()), (1, 0));
     }
 }
 
