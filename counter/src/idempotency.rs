@@ -115,7 +115,7 @@ impl Default for Terms {
         Self {
             client: Term {
                 retention: Duration::from_secs(60 * 60),
-                memory: 256 << 20,
+                memory: 1 << 30,
             },
             gateway: Term {
                 retention: Duration::from_secs(2 * 60),

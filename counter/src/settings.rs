@@ -65,7 +65,7 @@ pub struct Arguments {
     /// How long a client's idempotency key is remembered [default: 1h]
     #[arg(long, value_name = "DURATION")]
     idempotency_retention: Option<String>,
-    /// Room for clients' idempotency keys; when it is full, increments with a new one are refused [default: 256MiB]
+    /// Room for clients' idempotency keys; when it is full, increments with a new one are refused [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     idempotency_memory: Option<String>,
     /// How long a key is remembered that a gateway made for its own retries [default: 2m]

@@ -12,10 +12,11 @@ use proptest::prelude::*;
 use service_kit::Readiness;
 use testkit::Redis;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use self::model::{id, once};
 use super::*;
-use crate::idempotency::{Origin, Terms};
+use crate::idempotency::{Origin, Term, Terms};
 use crate::store::embedded::Events;
 
 /// A key of a counter, what it adds, and how often it is sent.
@@ -139,4 +140,92 @@ fn repeats_in_redis_count_once_however_they_interleave() {
         store
     });
     interleavings(&runtime, 60, Arc::new(store));
+}
+
+/// Sends keys for some retentions on end, new ones and repeats, and checks each answer against what the time allows. What was
+/// sent less than a retention before its repeat was answered is replayed; what was answered more than one before its repeat
+/// was sent is counted again; between the two, either is right.
+async fn keys_live_for_their_retention(store: Arc<dyn Store>, retention: Duration) {
+    let begun = Instant::now();
+    let mut known = Vec::<(Instant, Instant, Counted)>::new();
+    let send = async |n: usize| {
+        let increment = once("lives:like", 1, &format!("k{n}"), Origin::Client);
+        let sent = Instant::now();
+        let counted = store.increment(increment).await.unwrap();
+        (sent, Instant::now(), counted)
+    };
+    let (mut replays, mut again) = (0, 0);
+    while begun.elapsed() < retention * 6 {
+        known.push(send(known.len()).await);
+        // The latest ones, and some that are older the longer this goes on.
+        for n in (0..known.len()).rev().step_by(1 + known.len() / 8) {
+            let (first_sent, first_answered, first) = known[n];
+            let (sent, answered, counted) = send(n).await;
+            if counted.replayed {
+                assert_eq!((counted.value, counted.at), (first.value, first.at));
+                assert!(
+                    sent - first_answered <= retention + Duration::from_millis(2),
+                    "kept too long"
+                );
+                replays += 1;
+            } else {
+                assert!(
+                    answered - first_sent + Duration::from_millis(2) >= retention,
+                    "forgotten early"
+                );
+                known[n] = (sent, answered, counted);
+                again += 1;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(
+        replays > 20 && again > 5,
+        "{replays} replays, {again} counted again"
+    );
+    let firsts = i64::try_from(known.len() + again).unwrap();
+    assert_eq!(store.get(&id("lives:like")).await.unwrap(), firsts);
+}
+
+const SHORT: Term = Term {
+    retention: Duration::from_millis(300),
+    memory: 1 << 20,
+};
+const SHORT_TERMS: Terms = Terms {
+    client: SHORT,
+    gateway: SHORT,
+};
+
+#[tokio::test]
+async fn keys_on_disk_live_for_their_retention() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = EmbeddedStore::open(directory.path(), Events::Off, SHORT_TERMS, Readiness::new());
+    keys_live_for_their_retention(Arc::new(open.await.unwrap()), SHORT.retention).await;
+}
+
+#[tokio::test]
+async fn keys_in_redis_live_for_their_retention() {
+    let redis = Redis::start().await;
+    let readiness = Readiness::new();
+    let (target, timeout) = (redis.url().parse().unwrap(), Duration::from_secs(5));
+    let store = RedisStore::start(target, timeout, &SHORT_TERMS, readiness.clone());
+    readiness.ready().await;
+    let store = Arc::new(store);
+    keys_live_for_their_retention(store.clone(), SHORT.retention).await;
+    assert!(store.remembered()[0] > 0);
+    // Idle for two retentions, it forgets them all.
+    let forgotten = async {
+        while store.remembered() != [0, 0] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            store.forget().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), forgotten)
+        .await
+        .expect("an idle Redis forgets the keys");
+    assert_eq!(
+        redis.command(&["DBSIZE"]).await,
+        ":2",
+        "the count, and where the keys stand"
+    );
 }

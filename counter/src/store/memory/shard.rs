@@ -8,7 +8,7 @@ use crate::idempotency::{Origin, Term};
 use crate::store::remember::{Generations, Record, Turn};
 use crate::store::{Counted, StoreError, UnixMillis};
 
-/// What a key takes beside its text: the entry in its table, the table's free places, the allocator's. Measured; see
+/// What a key takes beside its text: the entry in its table, the table's free places, the allocator's. The measurement is in
 /// docs/counting.md.
 const BYTES_PER_KEY: u64 = 110;
 

@@ -9,11 +9,12 @@ use super::pipeline::Request;
 use super::{redis_key, reply};
 use crate::id::CounterId;
 use crate::idempotency::{Origin, Term};
+use crate::store::remember::Record;
 use crate::store::{Counted, StoreError, UnixMillis};
 
 const SOURCE: &str = include_str!("increment.lua");
-/// What a key takes in Redis beside its text: the entry of the hash, the record, the table's free places, the allocator's. Measured;
-/// see docs/counting.md.
+/// What a key takes in Redis beside its text: the entry of the hash, the record, the table's free places, the allocator's.
+/// The measurement is in docs/counting.md.
 const BYTES_PER_KEY: u64 = 110;
 /// Errors after which nothing was counted.
 const BEFORE_ANYTHING: [&str; 14] = [
@@ -91,7 +92,10 @@ impl Once {
                 .key
                 .as_ref()
                 .map(|key| key.field(&increment.counter));
-            call.arg(field.unwrap_or_default()).arg(increment.delta);
+            call.arg(field.unwrap_or_default());
+        }
+        for Request { increment, .. } in requests {
+            call.arg(increment.delta);
         }
         call
     }
@@ -109,17 +113,16 @@ impl Once {
     }
 
     fn answers(&self, requests: &[Request], answers: &[Value]) -> Option<Said> {
-        let [now, bytes, answers @ ..] = answers else {
+        let [bytes, answers @ ..] = answers else {
             return None;
         };
-        let now = UnixMillis(text(now)?.parse().ok()?);
         let bytes = text(bytes)?.parse().ok()?;
         if answers.len() != requests.len() {
             return None;
         }
         let read = |(request, answer): (&Request, &Value)| {
             let increment = &request.increment;
-            self.answer(&increment.counter, increment.delta, now, text(answer)?)
+            self.answer(&increment.counter, increment.delta, text(answer)?)
         };
         let answers = requests.iter().zip(answers).map(read);
         Some(Said::Answers(answers.collect::<Option<_>>()?, bytes))
@@ -130,40 +133,39 @@ impl Once {
         &self,
         counter: &CounterId,
         delta: i64,
-        now: UnixMillis,
         text: &str,
     ) -> Option<Result<Counted, StoreError>> {
-        let (kind, rest) = text.split_at_checked(1)?;
-        Some(match kind {
-            "+" => Ok(Counted {
-                value: reply::integer(rest.as_bytes())?,
-                at: now,
-                replayed: false,
-            }),
-            "=" => {
-                let (value, at) = rest.split_once(' ')?;
-                Ok(Counted {
-                    value: reply::integer(value.as_bytes())?,
-                    at: UnixMillis(at.parse().ok()?),
-                    replayed: true,
-                })
-            }
-            "!" => Err(StoreError::KeyReused {
-                key: counter.key().into(),
-                first: reply::integer(rest.as_bytes())?,
-                delta,
-            }),
-            "#" => Err(StoreError::KeysFull {
+        if let Some(known) = text.strip_prefix('=') {
+            return Some(record(known)?.answer(counter, delta));
+        }
+        if let Some(error) = text.strip_prefix('?') {
+            let (code, details) = error.split_once(' ').unwrap_or((error, ""));
+            return Some(Err(reply::not_incremented(counter, delta, code, details)));
+        }
+        if text == "#" {
+            return Some(Err(StoreError::KeysFull {
                 origin: self.origin,
                 memory: self.term.memory,
-            }),
-            "-" => {
-                let (code, details) = rest.split_once(' ').unwrap_or((rest, ""));
-                Err(reply::not_incremented(counter, delta, code, details))
-            }
-            _ => return None,
-        })
+            }));
+        }
+        let Record { value, at, .. } = record(text)?;
+        Some(Ok(Counted {
+            value,
+            at,
+            replayed: false,
+        }))
     }
+}
+
+/// `VALUE DELTA TIME`, as the script remembers it.
+fn record(text: &str) -> Option<Record> {
+    let mut numbers = text.split(' ').map(|n| reply::integer(n.as_bytes()));
+    let record = Record {
+        value: numbers.next()??,
+        delta: numbers.next()??,
+        at: UnixMillis(numbers.next()??),
+    };
+    numbers.next().is_none().then_some(record)
 }
 
 fn text(value: &Value) -> Option<&str> {
