@@ -21,6 +21,8 @@ pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeou
 const PREFIX: &[u8] = b"grpc-metadata-";
 /// Said by a service that knows a repeated call by its key and gives the first answer again.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// Stands beside a key that the gateway made for its own tries: the service need not keep it for longer.
+pub(crate) const KEY_ORIGIN: HeaderName = HeaderName::from_static("idempotency-key-origin");
 
 /// The metadata entry that a header becomes, if it crosses. `name` is in lower case.
 pub(crate) fn crossing(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
@@ -46,10 +48,15 @@ pub(crate) fn named(
     Some((wanted.clone(), HeaderValue::from_bytes(value).ok()?))
 }
 
-/// The response header that metadata of a reply becomes.
-pub(crate) fn returning(metadata: &HeaderMap) -> Option<(HeaderName, HeaderValue)> {
-    let value = metadata.get(REPLAYED)?;
-    Some((REPLAYED, value.clone()))
+/// The response header that metadata of a reply becomes. A client that sent no key of its own has not repeated
+/// anything, whatever the gateway had to do.
+pub(crate) fn returning(
+    sent: &[(HeaderName, HeaderValue)],
+    replied: &HeaderMap,
+) -> Option<(HeaderName, HeaderValue)> {
+    let value = replied.get(REPLAYED)?;
+    let own_key = sent.iter().any(|(name, _)| *name == KEY_ORIGIN);
+    (!own_key).then(|| (REPLAYED, value.clone()))
 }
 
 fn custom(name: &[u8]) -> Option<HeaderName> {

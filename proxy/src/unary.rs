@@ -255,7 +255,7 @@ impl Request<'_> {
             .map_or_else(|error| error.grpc_code(), |reply| reply.code);
         self.row.stats.called(self.worker, code, began.elapsed());
         let reply = reply?;
-        let returned = metadata::returning(&reply.headers);
+        let returned = metadata::returning(&metadata, &reply.headers);
         let json = decode(transcoded, reply)?;
         let mut answer = Answer::new(200, transcoded.content_type.clone(), json);
         answer.headers.extend(returned);

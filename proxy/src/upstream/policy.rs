@@ -19,10 +19,9 @@ use transcode::Code;
 
 use super::cluster::Cluster;
 use super::retries::Reason;
+use crate::metadata::KEY_ORIGIN;
 
-/// Stands beside a key that the gateway made for its own tries: the service need not keep it for longer.
-const KEY_ORIGIN: HeaderName = HeaderName::from_static("idempotency-key-origin");
-/// Its value.
+/// The value of [`KEY_ORIGIN`].
 const GATEWAY: HeaderValue = HeaderValue::from_static("gateway");
 
 /// How the calls of a row are repeated.

@@ -188,7 +188,8 @@ impl Pool {
         dropped
             .into_iter()
             .flatten()
-            .try_for_each(|table| engine.drop_table(table))
+            .try_for_each(|table| engine.drop_table(table))?;
+        engine.relieve_journal()
     }
 }
 
