@@ -147,9 +147,11 @@ async fn keep_up(
         let why = match timeout(CONNECT_TIMEOUT, connect(&target, command_timeout)).await {
             Ok(Ok(connected)) => {
                 tracing::info!(store = %address, "connected");
-                (waiting, told) = (None, None);
                 let since = Instant::now();
-                let why = connected.serve(&lender).await;
+                let lent = connected.lend(&lender);
+                // Only now: whoever hears that it is ready may call at once.
+                (waiting, told) = (None, None);
+                let why = lent.ended().await;
                 if since.elapsed() >= SETTLED {
                     pause = FIRST_PAUSE;
                 }
@@ -176,18 +178,33 @@ struct Connected {
     driver: JoinSet<()>,
 }
 
+/// What tells the end of a connection that was lent out. What is in flight then fails, because the driver ends.
+struct Lent {
+    driver: JoinSet<()>,
+    hangs: Arc<Notify>,
+}
+
 impl Connected {
-    /// Lends the connection out until it breaks or hangs. What is in flight then fails, because the driver ends.
-    async fn serve(mut self, lender: &Lender) -> &'static str {
+    fn lend(self, lender: &Lender) -> Lent {
         let hangs = Arc::new(Notify::new());
         let lease = Lease {
             connection: self.connection,
             hangs: hangs.clone(),
         };
         lender.0.store(Arc::new(State::Up(lease)));
+        Lent {
+            driver: self.driver,
+            hangs,
+        }
+    }
+}
+
+impl Lent {
+    /// Returns when the connection breaks or hangs, with which it was.
+    async fn ended(mut self) -> &'static str {
         tokio::select! {
             _ = self.driver.join_next() => "the connection broke",
-            () = hangs.notified() => "a command was not answered in time",
+            () = self.hangs.notified() => "a command was not answered in time",
         }
     }
 }
