@@ -36,11 +36,7 @@ async fn page(counter: &Running, path: &str) -> (u16, String) {
 async fn every_mistake_is_listed_and_the_status_is_2() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("counter.yaml");
-    std::fs::write(
-        &file,
-        "listen: nowhere\nstroe: memory\nredis_timeout: 0s\nconsul: http://127.0.0.1:8500\n",
-    )
-    .unwrap();
+    std::fs::write(&file, "listen: nowhere\nstroe: memory\nredis_timeout: 0s\n").unwrap();
     let ended = program()
         .args([
             "--store",
@@ -59,7 +55,6 @@ async fn every_mistake_is_listed_and_the_status_is_2() {
         format!("{file}:1: listen: `nowhere`"),
         format!("{file}:2: stroe: unknown key"),
         format!("{file}:3: redis_timeout: "),
-        format!("{file}:4: consul: registration in Consul is not in this version"),
         "--store: `papyrus`: not a store".to_owned(),
         "--events: ".to_owned(),
         "HIGHPRESS_ADMIN: `somewhere`".to_owned(),
