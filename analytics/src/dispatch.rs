@@ -6,8 +6,11 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use proto::analytics::analytics_service_server::AnalyticsServiceServer;
+use service_kit::deadline::{Malformed, grpc_timeout};
+use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
@@ -21,6 +24,8 @@ use crate::service::{ANALYTICS_SERVICE, Service};
 const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
 /// The largest request; they are small.
 const MAX_MESSAGE: usize = 64 * 1024;
+/// The resolution of the runtime's timers.
+const MOMENT: Duration = Duration::from_millis(1);
 
 type Handler = Arc<dyn Fn(Request<Body>) -> BoxFuture<Response<Body>, Infallible> + Send + Sync>;
 
@@ -94,5 +99,29 @@ where
     S::Future: Send + 'static,
 {
     // tower's `call` takes the service by `&mut`; the clone is a reference count and some settings.
-    Arc::new(move |request| Box::pin(service.clone().call(request)))
+    Arc::new(move |request| {
+        let left = grpc_timeout(request.headers());
+        let answer = service.clone().call(request);
+        Box::pin(in_time(left, answer))
+    })
+}
+
+/// Ends a call whose caller waits no longer, a moment before the transport would: it says CANCELLED.
+async fn in_time(
+    left: Result<Option<Duration>, Malformed>,
+    answer: impl Future<Output = Result<Response<Body>, Infallible>>,
+) -> Result<Response<Body>, Infallible> {
+    let left = match left {
+        Ok(None) => return answer.await,
+        Ok(Some(left)) => left.saturating_sub(MOMENT),
+        Err(malformed) => return Ok(Status::invalid_argument(malformed.to_string()).into_http()),
+    };
+    let late =
+        || Status::deadline_exceeded("the caller's deadline passed before the answer was there");
+    // A call whose time is up before it begins does nothing.
+    if left.is_zero() {
+        return Ok(late().into_http());
+    }
+    let answered = timeout(left, answer).await;
+    answered.unwrap_or_else(|_| Ok(late().into_http()))
 }

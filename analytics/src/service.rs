@@ -121,16 +121,24 @@ impl Service {
         answer: impl FnOnce(&ServiceStatus) -> T + Send + 'static,
     ) -> Result<T, Status> {
         let (status, seconds) = (self.status.clone(), self.metrics.query_seconds.clone());
+        // Dropped with the call: what waits for a thread then is not worth one any more.
+        let caller = Arc::new(());
+        let waits = Arc::downgrade(&caller);
         let timed = move || {
+            waits.upgrade()?;
             let begun = tokio::time::Instant::now();
             let answer = answer(&status);
             seconds.observe(begun.elapsed().as_secs_f64());
-            answer
+            Some(answer)
         };
-        tokio::task::spawn_blocking(timed).await.map_err(|error| {
-            tracing::error!(%error, "a query failed");
-            Status::internal("the query failed: see the service's log")
-        })
+        match tokio::task::spawn_blocking(timed).await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(Status::cancelled("nobody waits for the answer")),
+            Err(error) => {
+                tracing::error!(%error, "a query failed");
+                Err(Status::internal("the query failed: see the service's log"))
+            }
+        }
     }
 
     async fn watch(

@@ -4,7 +4,6 @@
 //! DEADLINE_EXCEEDED (tonic says CANCELLED), every answer is counted with its code, and a drain has a deadline. It
 //! refuses what is not gRPC with 415. Protocol: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 
-mod deadline;
 mod streams;
 
 use std::convert::Infallible;
@@ -28,9 +27,9 @@ use tokio::time::{sleep, timeout};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use self::deadline::grpc_timeout;
 use self::streams::Streams;
 use crate::dispatch::{Dispatch, Method};
+use service_kit::deadline::grpc_timeout;
 
 /// Streams at a time on one connection: a gateway multiplexes all its calls over a few.
 const MAX_STREAMS: u32 = 4096;
@@ -114,18 +113,21 @@ impl Server {
         let call = self.metrics.begin(method.service(), method.name());
         let response = match grpc_timeout(request.headers()) {
             Ok(None) => self.dispatch.call(method, request).await,
+            // A call whose time is up before it begins does nothing.
+            Ok(Some(left)) if left.is_zero() => late().into_http(),
             Ok(Some(left)) => match timeout(left, self.dispatch.call(method, request)).await {
                 Ok(response) => response,
-                Err(_) => Status::deadline_exceeded(
-                    "the caller's deadline passed before the answer was there",
-                )
-                .into_http(),
+                Err(_) => late().into_http(),
             },
             Err(malformed) => Status::invalid_argument(malformed.to_string()).into_http(),
         };
         call.end(code_of(&response));
         response
     }
+}
+
+fn late() -> Status {
+    Status::deadline_exceeded("the caller's deadline passed before the answer was there")
 }
 
 fn http2_builder(streams: Streams) -> http2::Builder<Streams> {

@@ -10,6 +10,7 @@ mod policies {
     mod adaptive;
     mod breaker;
     mod canary;
+    mod deadlines;
     mod exactly_once;
     mod fallback;
     mod fault;

@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod consul;
+pub mod deadline;
 pub mod drain;
 pub mod metrics;
 pub mod program;

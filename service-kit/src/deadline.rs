@@ -7,10 +7,13 @@ use http::HeaderMap;
 /// A `grpc-timeout` that is not one.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("grpc-timeout must be one to eight digits and one of H, M, S, m, u, n")]
-pub(super) struct Malformed;
+pub struct Malformed;
 
 /// What the header says; `None` if there is none.
-pub(super) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malformed> {
+///
+/// # Errors
+/// If it says something else.
+pub fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malformed> {
     headers
         .get("grpc-timeout")
         .map(|value| parse(value.as_bytes()))
