@@ -10,6 +10,7 @@ use service_kit::{Admin, RequestView, Response};
 
 use crate::destination::{States, SwitchError};
 use crate::explain::{self, Question};
+use crate::mirror::Mirrors;
 use crate::rate_limit::RateLimits;
 use crate::route_table::{Row, Target};
 use crate::shedding::Shedding;
@@ -23,6 +24,8 @@ pub struct Pages {
     pub upstreams: Arc<Upstreams>,
     /// What is known of the routes' destinations.
     pub(crate) states: Arc<States>,
+    /// What mirrors have found out.
+    pub(crate) mirrors: Arc<Mirrors>,
     /// The live table.
     pub published: Arc<Published>,
     /// The configuration in force.
@@ -47,6 +50,7 @@ impl Pages {
             .page("/clusters", on(Pages::clusters, "clusters"))
             .page("/routes", on(Pages::routes, "routes"))
             .page("/config", on(Pages::config, "configuration"))
+            .page("/mirrors", on(|pages| pages.mirrors.json(), "mirrors"))
             .page("/explain", move |request| explaining.explain(request))
             .page("/switch", on(Pages::switches, "switches"))
             .action("/switch", move |asked| switching.switch(asked))

@@ -210,6 +210,7 @@ impl App {
         let pages = admin::Pages {
             upstreams,
             states,
+            mirrors: kept.mirrors.clone(),
             published: published.clone(),
             config: live,
             limits: kept.limits.clone(),
@@ -262,6 +263,7 @@ fn kept(snapshot: &Snapshot, workers: usize, readiness: &Readiness, states: Arc<
         upstreams: Arc::new(Upstreams::new(workers, Handle::current())),
         metrics: Arc::new(Metrics::new(workers)),
         states,
+        mirrors: Arc::default(),
         limits: Arc::new(RateLimits::new(Handle::current(), readiness.clone())),
         shedding: Arc::new(Shedding::new(&snapshot.overload)),
     }
@@ -325,6 +327,7 @@ async fn serve_admin(
     let mut registry = service_kit::metrics::registry(SERVICE, env!("CARGO_PKG_VERSION"));
     registry.register_collector(Box::new(metrics));
     registry.register_collector(Box::new(state));
+    registry.register_collector(Box::new(pages.mirrors.clone()));
     let admin = pages.add_to(Admin::new(
         SERVICE,
         env!("CARGO_PKG_VERSION"),

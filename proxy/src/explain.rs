@@ -13,6 +13,7 @@ use transcode::{Binding, Captures, Codec, JsonOptions};
 use crate::destination::{self, Chosen, Switches};
 use crate::edge::Head;
 use crate::metadata;
+use crate::mirror;
 use crate::route_table::{Found, Plan, Planned, PlannedRow, RouteTable, Row, Unmet, compile};
 use crate::shaping;
 use crate::upstream::ClusterView;
@@ -105,6 +106,9 @@ fn explain(
             .as_ref()
             .map(|(row, chosen)| (&row.policies.destination, *chosen));
         destination::lines(route, switched, known, &mut out);
+        if let Some(mirror) = &route.mirror {
+            let _ = writeln!(out, "mirror     {}", mirror::describe(mirror));
+        }
         for cluster in plan.clusters(row) {
             policy(plan, cluster, live.map(|live| live.clusters), &mut out);
         }

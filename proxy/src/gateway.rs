@@ -205,11 +205,11 @@ impl ProxyHttp for PassThrough {
     async fn request_body_filter(
         &self,
         session: &mut Session,
-        _: &mut Option<Bytes>,
-        _: bool,
+        piece: &mut Option<Bytes>,
+        last: bool,
         pass: &mut Pass,
     ) -> pingora_core::Result<()> {
-        pass.uploading(session);
+        pass.uploading(session, piece.as_ref(), last);
         Ok(())
     }
 
@@ -236,11 +236,11 @@ impl ProxyHttp for PassThrough {
     fn response_body_filter(
         &self,
         _: &mut Session,
-        _: &mut Option<Bytes>,
-        _: bool,
+        piece: &mut Option<Bytes>,
+        last: bool,
         pass: &mut Pass,
     ) -> pingora_core::Result<Option<Duration>> {
-        pass.answering();
+        pass.answering(piece.as_ref(), last);
         Ok(None)
     }
 

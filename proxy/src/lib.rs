@@ -9,6 +9,7 @@
 //!     door         turned away under overload (shedding), or by a rate limit?
 //!     unary        step by step: destination, encode -> call -> decode
 //!       upstream/    limits, pick, connection, attempts
+//!       mirror     copies of requests, whose answers may be compared
 //!     passthrough  plain HTTP, on pingora's pipeline
 //!     system       pages that the gateway answers itself
 //!   refusals     every failure, in the route's shape
@@ -30,6 +31,7 @@ mod forward;
 mod gateway;
 mod metadata;
 pub mod metrics;
+mod mirror;
 mod passthrough;
 pub mod rate_limit;
 mod refusals;

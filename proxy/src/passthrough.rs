@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -36,6 +37,7 @@ use self::tries::Tries;
 use crate::destination::Chosen;
 use crate::edge::{Alarm, Answer};
 use crate::error::{Blame, GatewayError};
+use crate::mirror::Capture;
 use crate::rate_limit::Ticket;
 use crate::refusals;
 use crate::route_table::Row;
@@ -88,6 +90,8 @@ pub(crate) struct Pass {
     answered: Option<(Outcome, Instant)>,
     /// The client waits no longer.
     left: bool,
+    /// The copy for the route's mirror.
+    copy: Option<Capture>,
 }
 
 /// Why a request does not go on.
@@ -158,6 +162,7 @@ impl Pass {
             declined: false,
             answered: None,
             left: false,
+            copy: None,
         }
     }
 
@@ -187,7 +192,10 @@ impl Pass {
     /// Lets the request in. True if it has been answered instead.
     pub(crate) async fn enter(&mut self, session: &mut Session) -> pingora_core::Result<bool> {
         match self.admitted(session).await {
-            Ok(()) => Ok(false),
+            Ok(()) => {
+                self.copy = self.copied(session);
+                Ok(false)
+            }
             Err(Stop::Left(error)) => {
                 self.left = true;
                 Err(error)
@@ -200,6 +208,12 @@ impl Pass {
                 answer(session, refusal).await.map(|()| true)
             }
         }
+    }
+
+    /// A copy for the route's mirror, if there is to be one.
+    fn copied(&self, session: &mut Session) -> Option<Capture> {
+        let (row, decision) = (self.row()?, self.decision.as_deref()?);
+        Capture::of(decision.worker, &decision.call, row, session)
     }
 
     /// Waits for a slot within the limits, and for an endpoint.
@@ -374,7 +388,12 @@ impl Pass {
     }
 
     /// A piece of the request's body has come.
-    pub(crate) fn uploading(&mut self, session: &Session) {
+    pub(crate) fn uploading(&mut self, session: &Session, piece: Option<&Bytes>, last: bool) {
+        if let (Some(decision), Some(copy)) = (self.decision.as_deref(), &mut self.copy)
+            && let Some(mirror) = decision.row().and_then(|row| row.policies.mirror.as_ref())
+        {
+            copy.request_body(mirror, piece.map_or(&[], |piece| piece), last);
+        }
         let now = Instant::now();
         let uploaded = session.as_ref().body_bytes_read();
         if self.answered.is_none() && self.clock.uploading(now, uploaded) {
@@ -389,6 +408,9 @@ impl Pass {
             return;
         }
         self.disarm();
+        if let Some(copy) = &mut self.copy {
+            copy.answering(response.status.as_u16());
+        }
         let outcome = Outcome::of_http(response.status.as_u16());
         self.answered = Some((outcome, Instant::now()));
         if let Some(attempt) = &mut self.attempt {
@@ -417,7 +439,10 @@ impl Pass {
     }
 
     /// A piece of the answer's body has come.
-    pub(crate) fn answering(&mut self) {
+    pub(crate) fn answering(&mut self, piece: Option<&Bytes>, last: bool) {
+        if let Some(copy) = &mut self.copy {
+            copy.answer_body(piece.map_or(&[], |piece| piece), last);
+        }
         if let (Some((outcome, since)), Some(attempt)) = (self.answered, &mut self.attempt)
             && since.elapsed() > LONG_ANSWER
         {

@@ -67,7 +67,8 @@ pub(crate) fn lost_row() -> Answer {
     }
 }
 
-fn worded(row: Option<&Row>, problem: bool, error: &GatewayError) -> Answer {
+/// The answer itself, without the headers that tie it to the log.
+pub(crate) fn worded(row: Option<&Row>, problem: bool, error: &GatewayError) -> Answer {
     let message = Cow::Owned(error.to_string());
     let failure = error.failure(&message);
     let mut body = Vec::with_capacity(256);

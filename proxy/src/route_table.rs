@@ -25,6 +25,7 @@ pub use row::{Row, SystemPage, Target, Transcoded};
 use crate::destination::States;
 use crate::edge::Head;
 use crate::metrics::Metrics;
+use crate::mirror::Mirrors;
 use crate::rate_limit::RateLimits;
 use crate::shedding::Shedding;
 use crate::upstream::Upstreams;
@@ -42,6 +43,8 @@ pub struct Kept {
     pub limits: Arc<RateLimits>,
     /// Who is turned away under overload.
     pub shedding: Arc<Shedding>,
+    /// What mirrors have found out.
+    pub(crate) mirrors: Arc<Mirrors>,
 }
 
 /// All rows of one configuration, compiled.

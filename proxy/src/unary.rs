@@ -21,6 +21,7 @@ use crate::edge::{Answer, Head};
 use crate::error::{Blame, GatewayError};
 use crate::forward;
 use crate::metadata::{self, Metadata};
+use crate::mirror;
 use crate::rate_limit::{self, Ticket};
 use crate::refusals;
 use crate::route_table::{Row, Target, Transcoded};
@@ -62,6 +63,8 @@ pub(crate) struct Request<'a> {
     pub head: &'a Head,
     /// Its body.
     pub body: &'a [u8],
+    /// How a copy for a mirror is called, which is not counted among the route's calls; `None`: it is no copy.
+    pub copy: Option<&'a CallPolicy>,
 }
 
 /// Counts the answer when it is there, or that nobody waited for it.
@@ -90,6 +93,7 @@ pub(crate) async fn answer(worker: usize, mut call: Call, head: &Head, body: &[u
         row,
         head,
         body,
+        copy: None,
     };
     let limit = row.policies.rate_limit.as_ref();
     let answered = match rate_limit::settle(limit, &mut ticket).await {
@@ -143,6 +147,17 @@ impl Call {
             ticket,
         }
     }
+
+    /// The same for a copy of the request, which has no rate limit of its own.
+    pub(crate) fn copied(&self) -> Self {
+        Self {
+            table: self.table.clone(),
+            row: self.row,
+            captures: self.captures.clone(),
+            chosen: self.chosen,
+            ticket: Ticket::Free,
+        }
+    }
 }
 
 // === impl Request ===
@@ -162,24 +177,30 @@ impl Request<'_> {
 
     /// A backend's answer, if the route's policies let the request get to one.
     async fn served(&self, transcoded: &Transcoded) -> Result<Answer, GatewayError> {
-        if let Some(fault) = &self.row.policies.fault {
+        let policies = &self.row.policies;
+        if let Some(fault) = &policies.fault {
             let deadline = terms(self.row, CallPolicy::NONE, self.head).deadline;
             let carries = |name: &str| self.head.header(name).is_some();
             fault.inject(carries, deadline).await?;
         }
-        let destination = &self.row.policies.destination;
+        let mirror = policies.mirror.as_ref();
+        let copy = mirror.and_then(|mirror| mirror.copy(self));
         let mut chosen = self.call.chosen;
-        loop {
+        let result = loop {
             let result = self.ask(transcoded, chosen).await;
             let next = match &result {
-                Err(GatewayError::Call(error)) => destination.fall_back(chosen, error),
+                Err(GatewayError::Call(error)) => policies.destination.fall_back(chosen, error),
                 _ => None,
             };
             match next {
                 Some(next) => chosen = next,
-                None => return result,
+                None => break result,
             }
+        };
+        if let Some(copy) = copy {
+            copy.answered(self.row, &result);
         }
+        result
     }
 
     /// What the chosen cluster answers, in the language that it speaks.
@@ -189,10 +210,7 @@ impl Request<'_> {
             return Ok(refusals::lost_row());
         };
         let began = destination.is_judged().then(Instant::now);
-        let result = match cluster.protocol() {
-            Protocol::Grpc => self.call(transcoded, cluster).await,
-            Protocol::Http1 | Protocol::Http2 => self.forward(transcoded, cluster).await,
-        };
+        let result = self.exchange(transcoded, cluster).await;
         if let (Some(began), Some(failed)) = (began, is_servers_fault(&result)) {
             destination.observe(chosen, failed, began.elapsed());
         }
@@ -203,10 +221,25 @@ impl Request<'_> {
         result
     }
 
-    /// What an HTTP cluster answers to the request as it is.
-    async fn forward(
+    /// What a cluster answers.
+    pub(crate) async fn exchange(
         &self,
         transcoded: &Transcoded,
+        cluster: &Arc<Cluster>,
+    ) -> Result<Answer, GatewayError> {
+        match cluster.protocol() {
+            Protocol::Grpc => self.call(transcoded, cluster).await,
+            Protocol::Http1 | Protocol::Http2 => {
+                let policy = self.copy.unwrap_or(&transcoded.http_policy);
+                self.forward(policy, cluster).await
+            }
+        }
+    }
+
+    /// What an HTTP cluster answers to the request as it is.
+    pub(crate) async fn forward(
+        &self,
+        policy: &CallPolicy,
         cluster: &Arc<Cluster>,
     ) -> Result<Answer, GatewayError> {
         let Some(mut request) = forward::request(self.head, self.body.len()) else {
@@ -214,7 +247,10 @@ impl Request<'_> {
         };
         // A line that cannot be set leaves the request as it came, which the edge has found fit to be sent.
         let _ = self.row.policies.shaping.request(&mut request);
-        let policy = &transcoded.http_policy;
+        if self.copy.is_some() {
+            // As above: a copy without its mark is a copy still.
+            let _ = request.insert_header(mirror::MARK, mirror::MARKED);
+        }
         if let Some(name) = policy.dedupe()
             && !request.headers.contains_key(name)
         {
@@ -240,20 +276,24 @@ impl Request<'_> {
         cluster: &Arc<Cluster>,
     ) -> Result<Answer, GatewayError> {
         let message = self.encode(transcoded)?;
-        let metadata = metadata(self.row, &transcoded.policy, self.head);
+        let policy = self.copy.unwrap_or(&transcoded.policy);
+        let mut metadata = metadata(self.row, policy, self.head);
+        metadata.extend(self.copy.map(|_| (mirror::MARK, mirror::MARKED)));
         let began = Instant::now();
         let call = upstream::Call {
             method: &transcoded.method,
             metadata: &metadata,
             message,
             max_response: MAX_REPLY,
-            terms: terms(self.row, &transcoded.policy, self.head),
+            terms: terms(self.row, policy, self.head),
         };
         let reply = cluster.unary(self.worker, call).await;
         let code = reply
             .as_ref()
             .map_or_else(|error| error.grpc_code(), |reply| reply.code);
-        self.row.stats.called(self.worker, code, began.elapsed());
+        if self.copy.is_none() {
+            self.row.stats.called(self.worker, code, began.elapsed());
+        }
         let reply = reply?;
         let returned = metadata::returning(&metadata, &reply.headers);
         let json = decode(transcoded, reply)?;

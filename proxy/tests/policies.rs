@@ -17,6 +17,7 @@ mod policies {
     mod hedging;
     mod http_destination;
     mod migration;
+    mod mirror;
     mod outliers;
     mod overload;
     mod panic;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::grammar;
 
 /// A request line and header section that has been read and validated.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Head {
     /// From HTTP/1: this request's bytes and what came behind them. From HTTP/2: path and fields.
     pub(super) buffer: Vec<u8>,
@@ -81,7 +81,13 @@ impl Head {
 
     /// The head of a request that came by no connection: to ask what would become of it.
     pub fn of(request: &http::Request<()>) -> Self {
-        let mut head = Self::new(SocketAddr::from(([127, 0, 0, 1], 0)), 0);
+        Self::of_peer(request, None)
+    }
+
+    /// The head of a request that came from there, which has been read already.
+    pub(crate) fn of_peer(request: &http::Request<()>, peer: Option<SocketAddr>) -> Self {
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut head = Self::new(peer.unwrap_or(nobody), 0);
         let uri = request.uri();
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let host = request

@@ -11,6 +11,7 @@ use transcode::{Binding, Idempotency};
 use super::Kept;
 use crate::destination::Destination;
 use crate::fault::Fault;
+use crate::mirror::Mirror;
 use crate::rate_limit::RouteLimit;
 use crate::shaping::Shaping;
 use crate::upstream::{CallPolicy, Repeats};
@@ -30,6 +31,8 @@ pub struct Policies {
     pub(crate) forwarded: CallPolicy,
     /// Which requests it harms.
     pub(crate) fault: Option<Fault>,
+    /// Where copies of them go.
+    pub(crate) mirror: Option<Mirror>,
 }
 
 impl Policies {
@@ -48,6 +51,7 @@ impl Policies {
                 shaping: Shaping::new(route),
                 forwarded: forwarded(route),
                 fault: fault(route, kept),
+                mirror: Mirror::new(route, &kept.mirrors, |name| kept.upstreams.get(name)),
             })
         };
         let policies = snapshot.routes.iter().map(of).collect();
