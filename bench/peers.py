@@ -82,22 +82,52 @@ def start_counter(folder):
     return counter
 
 
-def start_highpress(backend, folder):
-    config = os.path.join(folder, "mesh.yaml")
-    with open(config, "w") as file:
-        file.write(f"""listeners: [{{ address: "127.0.0.1:0" }}]
+MESH = """listeners: [{{ address: "127.0.0.1:0" }}]
 admin: {{ address: "127.0.0.1:0" }}
 threads: 1
 descriptors: [builtin]
-clusters:
-  - {{ name: counter, protocol: grpc, endpoints: {{ static: ["{backend}"] }} }}
+{root}clusters:
+  - {{ name: counter, protocol: grpc, endpoints: {{ static: ["{backend}"] }}{cluster} }}
+  - {{ name: canary, protocol: grpc, endpoints: {{ static: ["{backend}"] }}{cluster} }}
 routes:
   - name: counters
     transcode: {{ services: [counter.CounterService], profile: phase1 }}
-    to: counter
     timeout: 5s
-""")
-    return Peer("highpress", [f"{RELEASE}/highpress-proxy", "run", "--config", config], folder)
+{route}"""
+
+# Every policy is on and has its work to do; none has a reason to act, but for hedges of the slowest in a thousand.
+ALL_POLICIES = {
+    "root": "overload: { memory: 16GiB, loop_lag: 10s, connections: 100% }\n",
+    "cluster": ", breaker: {}, outlier_detection: {}, adaptive_concurrency: { enabled: true, min: 1000 }",
+    "route": """    weighted: [{ cluster: counter, weight: 50 }, { cluster: canary, weight: 50 }]
+    hash_on: address
+    canary: { cluster: canary, max_error_ratio_over: 50%, max_p99_over: 90000% }
+    retry: {}
+    hedge: { after: p99.9 }
+    rate_limit: { requests: 1000000, per: 1s, burst: 1000000, key: [address] }
+    fault: { abort: { status: 503, share: 100% }, header: x-fault }
+    mirror: { cluster: canary, share: 0.0001% }
+    fallback: [canary]
+    request_headers: { set: { x-env: bench } }
+    response_headers: { set: { x-served-by: highpress } }
+    priority: high
+""",
+}
+
+
+def start_gateway(name, policies, backend, folder):
+    config = os.path.join(folder, f"{name}.yaml")
+    with open(config, "w") as file:
+        file.write(MESH.format(backend=backend, **policies))
+    return Peer(name, [f"{RELEASE}/highpress-proxy", "run", "--config", config, "--data", f"{config}.data"], folder)
+
+
+def start_highpress(backend, folder):
+    return start_gateway("highpress", {"root": "", "cluster": "", "route": "    to: counter\n"}, backend, folder)
+
+
+def start_highpress_policies(backend, folder):
+    return start_gateway("all-policies", ALL_POLICIES, backend, folder)
 
 
 def start_envoy(backend, folder):
@@ -160,7 +190,7 @@ def start_floor(backend, folder):
     return Peer("floor", command, folder)
 
 
-STARTERS = {"highpress": start_highpress, "envoy": start_envoy, "grpc-gateway": start_grpc_gateway, "floor": start_floor}
+STARTERS = {"highpress": start_highpress, "all-policies": start_highpress_policies, "envoy": start_envoy, "grpc-gateway": start_grpc_gateway, "floor": start_floor}
 
 
 def versions():

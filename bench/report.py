@@ -78,6 +78,8 @@ def head(options, when):
         "  status and content is checked, and every increment is read back: what was answered was counted, exactly.",
         f"- A round in which other programs took more than {options.foreign:.0%} of a core is repeated, up to {options.repeats} times;",
         "  what stayed disturbed is counted in the last column.",
+        "- `all-policies` is highpress with every policy switched on: weighted split, sticky by address, with a judged canary, retry,",
+        "  hedge, breaker, outlier detection, adaptive concurrency, rate limit, fault, mirror, fallback, header edits, overload.",
         "- `floor` is no gateway: hyper and h2 with fixed messages, what the network alone costs (`bench/floor`).",
         "",
     ]
