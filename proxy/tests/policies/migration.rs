@@ -52,7 +52,7 @@ fn old(request: &Received) -> Vec<Step> {
     let body = match request.target.strip_prefix("/api/v1/counter/") {
         Some(rest) if request.method == "GET" && rest.split('/').count() == 2 => {
             let (resource, kind) = rest.split_once('/').unwrap_or_default();
-            let data = json!({ "resource_id": resource, "counter_type": kind, "current_value": 0 });
+            let data = json!({ "resource_id": resource, "counter_type": kind, "current_value": 0, "updated_at": "long ago" });
             json!({ "status": "success", "data": data })
         }
         _ => json!({ "status": "success" }),
@@ -197,6 +197,51 @@ async fn before_everything_goes_to_the_monolith() {
             "{step}"
         );
     }
+}
+
+#[tokio::test]
+async fn step_1_the_new_service_is_compared_and_nobody_notices() {
+    let site = Site::at(None).await;
+    site.go_to("Step 1").await;
+    let compared = async |result: &'static str, expected: f64| {
+        let labels = [
+            ("route", "counters"),
+            ("cluster", "counter"),
+            ("result", result),
+        ];
+        eventually("answers to be compared", PATIENCE, || async {
+            let seen = site.value("highpress_mirror_compared_total", &labels).await;
+            if seen == expected {
+                Ok(())
+            } else {
+                Err(format!("{seen} were {result}"))
+            }
+        })
+        .await;
+    };
+    for _ in 0..10 {
+        assert_eq!(site.read(&[]).await, "monolith");
+    }
+    compared("same", 10.0).await;
+    let mut writer = Http1::connect(site.gateway.address("http")).await;
+    let body = json!({ "resource_id": "article_1", "counter_type": "like" });
+    let written = writer.post_json("/api/v1/counter/increment", &body).await;
+    assert_eq!(
+        written.header("x-served-by"),
+        Some("monolith"),
+        "writes are not copied"
+    );
+    assert_eq!(site.read(&[]).await, "monolith");
+    compared("same", 11.0).await;
+    compared("different", 0.0).await;
+    // The monolith knows nothing of a path with an empty id; the new service refuses it.
+    writer.get("/api/v1/counter/%00/like").await;
+    compared("different", 1.0).await;
+    let report = site.page("/mirrors").await.to_string();
+    assert!(
+        report.contains("counters") && report.contains("%00"),
+        "{report}"
+    );
 }
 
 #[tokio::test]
