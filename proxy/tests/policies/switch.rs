@@ -246,3 +246,32 @@ async fn a_switch_that_cannot_be_kept_is_not_made() {
     );
     assert_eq!(answer(&gateway).await, "new");
 }
+
+#[tokio::test]
+async fn switches_that_cannot_be_read_are_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = named("new").await;
+    let config = dir.path().join("mesh.yaml");
+    let yaml = mesh(
+        &[http("new", new.address())],
+        &format!("{PASSED}    to: new\n"),
+    );
+    std::fs::write(&config, yaml).unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    std::fs::write(dir.path().join("data/switches.json"), "{\"counters\":").unwrap();
+    for command in [&["run", "--config"][..], &["routes"]] {
+        let program = Program::new("highpress-proxy").args(command).arg(&config);
+        let ended = program.run().await;
+        assert_eq!(
+            ended.status.code(),
+            Some(1),
+            "{command:?}: {}",
+            ended.output
+        );
+        assert!(
+            ended.output.contains("switches.json") && ended.output.contains("mend it"),
+            "{}",
+            ended.output
+        );
+    }
+}
