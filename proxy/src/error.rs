@@ -4,6 +4,7 @@
 //! `ErrorInfo`, metrics and logs) and a text for people; how that looks to a client is the route's profile's.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use resilience::overload::Priority;
 use transcode::{Code, Failure, RequestError, WireError};
@@ -145,6 +146,10 @@ impl GatewayError {
     pub(crate) fn retry_after(&self) -> u64 {
         match self {
             Self::RateLimited(seconds) => (*seconds).max(1),
+            Self::Call(CallError::CircuitOpen { opens_in, .. }) => (*opens_in
+                + Duration::from_nanos(999_999_999))
+            .as_secs()
+            .max(1),
             _ => 1,
         }
     }
@@ -234,7 +239,7 @@ fn refusal_reason(refusal: Refusal) -> &'static str {
 fn call_reason(error: &CallError) -> &'static str {
     match error {
         CallError::NoHealthyUpstream(_) => "NO_HEALTHY_UPSTREAM",
-        CallError::CircuitOpen(_) => "CIRCUIT_OPEN",
+        CallError::CircuitOpen { .. } => "CIRCUIT_OPEN",
         CallError::Overloaded => "OVERLOADED",
         CallError::DeadlineExceeded | CallError::TryTimedOut { .. } => "DEADLINE_EXCEEDED",
         CallError::Connect { .. } => "CONNECT_FAILED",

@@ -2,10 +2,11 @@
 //! request decides about repeating it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use h2::Reason as Reset;
+use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue};
 use resilience::retry::Pushback;
 use tokio::time::Instant;
@@ -153,11 +154,12 @@ impl Exchange for Call<'_> {
     }
 
     fn pushback(reply: &Reply) -> Option<Pushback> {
-        let value = reply
-            .trailers
-            .get(PUSHBACK)
-            .or(reply.headers.get(PUSHBACK))?;
-        Some(Pushback::of_grpc(value.as_bytes()))
+        let of = |name: &str| reply.trailers.get(name).or(reply.headers.get(name));
+        match (of(PUSHBACK), of(RETRY_AFTER.as_str())) {
+            (Some(value), _) => Some(Pushback::of_grpc(value.as_bytes())),
+            (None, Some(value)) => Pushback::of_retry_after(value.as_bytes(), SystemTime::now()),
+            (None, None) => None,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A cluster: its endpoints, the policy over them, its limits and its counts. The object lives as long as the
 //! configuration names the cluster; a reload changes it in place, so that nothing learnt is lost.
 
+use std::fmt::Write;
 use std::sync::atomic::{
     AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
 };
@@ -219,7 +220,7 @@ impl Cluster {
         match none {
             NoPick::AllFull => CallError::Overloaded,
             NoPick::NoneUsable => CallError::NoHealthyUpstream(self.why_none_usable(now)),
-            NoPick::AllRejected => CallError::CircuitOpen(self.why_all_rejected(now)),
+            NoPick::AllRejected => self.all_rejected(now),
         }
     }
 
@@ -273,24 +274,29 @@ impl Cluster {
         format!("{}{more}", reasons.join("; ")).into()
     }
 
-    /// A line for people: for what, and when the next probe may pass.
-    fn why_all_rejected(&self, now: Instant) -> Arc<str> {
+    /// For what, and when the next probe may pass.
+    fn all_rejected(&self, now: Instant) -> CallError {
         let members = self.members.lock();
         let breakers = members
             .iter()
-            .filter(|member| member.health.is_usable())
+            .filter(|member| member.health.is_within_reach())
             .filter_map(|member| Some((member.name(), member.circuit.breaker()?)));
         let next = breakers.min_by_key(|(_, breaker)| breaker.opens_in(now));
         let Some((name, breaker)) = next else {
-            return "all probes are under way".into();
+            // A reload has just taken the breakers away.
+            let (why, opens_in) = ("they have just changed".into(), Duration::ZERO);
+            return CallError::CircuitOpen { why, opens_in };
         };
-        let why = breaker
-            .last_trip()
-            .map_or_else(String::new, |trip| format!(", where {trip}"));
-        match breaker.opens_in(now) {
-            Duration::ZERO => format!("the probes of {name} are under way{why}").into(),
-            left => format!("the next probe in {left:.1?}, at {name}{why}").into(),
+        let opens_in = breaker.opens_in(now);
+        let mut why = match opens_in {
+            Duration::ZERO => format!("the probes of {name} are under way"),
+            left => format!("the next probe in {left:.1?}, at {name}"),
+        };
+        if let Some(trip) = breaker.last_trip() {
+            let _ = write!(why, ", where {trip}");
         }
+        let why = why.into();
+        CallError::CircuitOpen { why, opens_in }
     }
 
     pub(crate) fn reserve_connection(&self, endpoint: &Arc<Endpoint>) -> Option<Reservation> {

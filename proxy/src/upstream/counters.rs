@@ -97,7 +97,7 @@ impl Outcome {
     pub(crate) fn of_error(error: &CallError) -> Self {
         match error {
             CallError::NoHealthyUpstream(_)
-            | CallError::CircuitOpen(_)
+            | CallError::CircuitOpen { .. }
             | CallError::Overloaded
             | CallError::Connect { .. } => Self::Connect,
             CallError::Refused { .. } => Self::RefusedStream,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use h2::Reason;
+use http::HeaderValue;
 use resilience::limiter::Refused;
 
 /// gRPC status codes, by the names of google/rpc/code.proto.
@@ -40,8 +41,13 @@ pub enum CallError {
     #[error("no usable endpoint: {0}")]
     NoHealthyUpstream(Arc<str>),
     /// The breaker of every endpoint that may be used rejects.
-    #[error("every usable endpoint is rejected by its breaker: {0}")]
-    CircuitOpen(Arc<str>),
+    #[error("every usable endpoint is rejected by its breaker: {why}")]
+    CircuitOpen {
+        /// Which lets the next probe pass, and what it rejects for.
+        why: Arc<str>,
+        /// How long that still takes.
+        opens_in: Duration,
+    },
     /// The cluster's limits are reached, the queue before them included.
     #[error("too many requests in flight")]
     Overloaded,
@@ -83,6 +89,8 @@ pub enum CallError {
         status: u16,
         /// The content type, empty if there is none.
         content_type: String,
+        /// Its `Retry-After`.
+        retry_after: Option<HeaderValue>,
     },
     /// The answer ended without a `grpc-status`.
     #[error("the answer has no grpc-status")]
@@ -108,7 +116,7 @@ impl CallError {
     pub fn grpc_code(&self) -> u32 {
         match self {
             Self::NoHealthyUpstream(_)
-            | Self::CircuitOpen(_)
+            | Self::CircuitOpen { .. }
             | Self::Overloaded
             | Self::Connect { .. }
             | Self::Refused { .. }
@@ -127,7 +135,7 @@ impl CallError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::NoHealthyUpstream(_) => "no_healthy_upstream",
-            Self::CircuitOpen(_) => "circuit_open",
+            Self::CircuitOpen { .. } => "circuit_open",
             Self::Overloaded => "overloaded",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::TryTimedOut { .. } => "try_timed_out",
@@ -147,7 +155,7 @@ impl CallError {
     pub fn never_executed(&self) -> bool {
         match self {
             Self::NoHealthyUpstream(_)
-            | Self::CircuitOpen(_)
+            | Self::CircuitOpen { .. }
             | Self::Overloaded
             | Self::Connect { .. }
             | Self::Refused { .. } => true,
@@ -217,6 +225,7 @@ mod tests {
             let error = CallError::NotGrpc {
                 status,
                 content_type: String::new(),
+                retry_after: None,
             };
             assert_eq!(error.grpc_code(), code, "HTTP {status}");
         }

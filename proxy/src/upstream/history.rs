@@ -8,7 +8,7 @@
 //! Refused: hiding that a try may have been executed behind a later one that cannot have been.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use resilience::retry::{Next, Pushback, Series};
 use tokio::time::Instant;
@@ -125,9 +125,11 @@ impl<'a, E: Exchange> History<'a, E> {
                 self.again(Reason::Timeout, None, now)
             }
             Err(TryError::Failed(error)) => {
-                let reason = answered(&error);
+                let answered = answered(&error);
                 self.keep(Err(error));
-                reason.map_or(Step::Stop, |reason| self.again(reason, None, now))
+                answered.map_or(Step::Stop, |(reason, pushback)| {
+                    self.again(reason, pushback, now)
+                })
             }
         }
     }
@@ -242,13 +244,18 @@ fn never_reached(error: &CallError) -> Reason {
     }
 }
 
-/// The gRPC code of an answer that is none. Another try would not make a message smaller, and what broke off in
-/// the middle was an answer.
-fn answered(error: &CallError) -> Option<Reason> {
+/// The gRPC code of an answer that is none, and when another try is wanted. Another try would not make a message
+/// smaller, and what broke off in the middle was an answer.
+fn answered(error: &CallError) -> Option<(Reason, Option<Pushback>)> {
+    let code = Reason::Code(error.grpc_code());
     match error {
-        CallError::NotGrpc { .. } | CallError::NoStatus | CallError::Malformed(_) => {
-            Some(Reason::Code(error.grpc_code()))
+        CallError::NotGrpc { retry_after, .. } => {
+            let asked = retry_after
+                .as_ref()
+                .and_then(|value| Pushback::of_retry_after(value.as_bytes(), SystemTime::now()));
+            Some((code, asked))
         }
+        CallError::NoStatus | CallError::Malformed(_) => Some((code, None)),
         _ => None,
     }
 }

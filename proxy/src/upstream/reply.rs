@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::{CallError, code};
@@ -110,6 +111,7 @@ impl Fields {
         Err(CallError::NotGrpc {
             status,
             content_type,
+            retry_after: self.block.metadata.get(RETRY_AFTER).cloned(),
         })
     }
 

@@ -51,6 +51,7 @@ async fn it_rejects_at_the_tenth_failure_probes_and_admits_again() {
     );
     let refused = mesh.client().await.get(READ).await;
     assert_eq!((refused.status, backend.calls()), (503, 10));
+    assert_eq!(refused.header("retry-after"), Some("1"));
     let error = refused.json();
     assert_eq!(error["details"][0]["reason"], "CIRCUIT_OPEN", "{error}");
     assert_eq!(error["code"], 14);

@@ -263,6 +263,29 @@ async fn a_backend_says_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn a_proxy_in_between_may_say_it_with_retry_after() {
+    let busy = |seconds: &'static str| Answer::Http {
+        status: 503,
+        headers: vec![("retry-after", seconds.to_owned())],
+        chunks: Vec::new(),
+        trailers: None,
+    };
+    for (seconds, status, calls) in [("1", 200, 2), ("60", 503, 1)] {
+        let backend = Backend::start(move |seen| match seen.number {
+            0 => busy(seconds),
+            _ => ok(),
+        })
+        .await;
+        let mesh = Mesh::start(&[&backend], PLENTY, &format!("retry: {{ {SOON} }}")).await;
+        let began = Instant::now();
+        assert_eq!(mesh.reads(1).await, [status], "{seconds}");
+        assert_eq!(backend.calls(), calls, "{seconds}");
+        let waited = began.elapsed() >= Duration::from_secs(1);
+        assert_eq!(waited, calls == 2, "{seconds}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn no_try_is_made_when_its_wait_would_not_end_before_the_deadline() {
     let failing = always(unavailable()).await;
     let route = "retry: { attempts: 10, backoff: { base: 4s, max: 4s } }";

@@ -428,3 +428,18 @@ proptest! {
         prop_assert!(ran.made.len() <= (attempts + hedges + 3) * (endpoints + 2), "{:?}", ran.made);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_in_little_memory() {
+    let (_upstreams, cluster, _) = mesh(1, PLENTY, "timeout: 1s");
+    let method = crate::upstream::Method::new("/a.B/C").unwrap();
+    let call = crate::upstream::Call {
+        method: &method,
+        metadata: &[],
+        message: bytes::Bytes::new(),
+        max_response: 1,
+        terms: Terms::until(Instant::now()),
+    };
+    let size = size_of_val(&run(&cluster, 0, &call));
+    assert!(size < 2500, "{size} bytes");
+}

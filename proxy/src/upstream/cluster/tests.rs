@@ -30,14 +30,14 @@ async fn a_breaker_rejects_to_the_moment_and_says_until_when() {
     let (_upstreams, cluster, _) = mesh(1, rules, ROUTE);
     finish(&cluster, Outcome::BackendError, 4);
     let error = pick(&cluster).unwrap_err();
-    assert!(matches!(error, CallError::CircuitOpen(_)) && error.never_executed());
+    assert!(matches!(error, CallError::CircuitOpen { .. }) && error.never_executed());
     let told = error.to_string();
     assert!(
         told.contains("next probe in 5.0s") && told.contains("4 of 4 calls failed"),
         "{told}"
     );
     advance(4999 * MS).await;
-    assert!(matches!(pick(&cluster), Err(CallError::CircuitOpen(_))));
+    assert!(matches!(pick(&cluster), Err(CallError::CircuitOpen { .. })));
     advance(MS).await;
     let probes = [pick(&cluster).unwrap(), pick(&cluster).unwrap()];
     let error = pick(&cluster).unwrap_err().to_string();
@@ -212,5 +212,5 @@ async fn full_and_rejecting_endpoints_are_told_apart() {
     assert!(matches!(pick(&cluster), Err(CallError::Overloaded)));
     other.finish(Outcome::Reset);
     pick(&cluster).unwrap().finish(Outcome::Reset);
-    assert!(matches!(pick(&cluster), Err(CallError::CircuitOpen(_))));
+    assert!(matches!(pick(&cluster), Err(CallError::CircuitOpen { .. })));
 }
