@@ -184,7 +184,10 @@ mod tests {
         assert!(none.iter().all(|error| Unusable::of(error).is_none()));
         for error in [
             CallError::NoHealthyUpstream("".into()),
-            CallError::CircuitOpen("".into()),
+            CallError::CircuitOpen {
+                why: "".into(),
+                opens_in: Duration::ZERO,
+            },
             CallError::Refused {
                 endpoint: "".into(),
             },

@@ -359,10 +359,12 @@ async fn a_counter_that_hangs_under_an_increment_counts_it_once() {
     let counter = testkit::mesh::counter("memory").await;
     let route = "retry: { attempts: 10, on: [timeout, reset], per_try_timeout: 200ms }";
     let mesh = Mesh::at(vec![counter.address("grpc")], PLENTY, route).await;
-    // So that the connection is there.
-    assert_eq!(mesh.reads(1).await, [200]);
+    // The same client meets the same worker, whose connection is there.
+    let mut client = mesh.client().await;
+    assert_eq!(client.get(super::scripted::READ).await.status, 200);
     counter.freeze().await;
-    let answered = async { mesh.increment(&[]).await };
+    let body = r#"{"resourceId": "a", "counterType": "like"}"#;
+    let answered = client.post_text(super::scripted::INCREMENT, body);
     let thawed = async {
         tokio::time::sleep(Duration::from_millis(700)).await;
         counter.thaw();
