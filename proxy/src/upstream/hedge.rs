@@ -36,18 +36,19 @@ pub(crate) async fn race<E: Exchange>(
     };
     let started = attempt.started();
     let cluster = history.cluster.name();
-    let (over, first_won) = match hedge.delay(cluster, started) {
-        None => (tried(attempt, history.worker, what).await, true),
-        Some(delay) => with_company(history, attempt, what, delay).await,
+    let (over, cut_off) = match hedge.delay(cluster, started) {
+        None => (tried(attempt, history.worker, what).await, None),
+        Some(delay) => {
+            let (over, first_won) = with_company(history, attempt, what, delay).await;
+            (over, (!first_won).then_some(delay))
+        }
     };
     if over.settles {
-        // When another one won, the first would have taken longer still: leaving it out would make the live
-        // latencies look ever shorter, and hedges ever more frequent.
-        let latency = if first_won {
-            over.ended.latency
-        } else {
-            over.ended.now.saturating_duration_since(started)
-        };
+        // When another one won, all that is known of the first is that it took longer than the delay. Left out, it
+        // would make the delay ever shorter; counted as longer, it would drag the delay along with itself.
+        let latency = cut_off.map_or(over.ended.latency, |delay| {
+            delay.saturating_sub(Duration::from_nanos(1))
+        });
         hedge.observe(cluster, latency, over.ended.now);
     }
     over
