@@ -5,14 +5,14 @@
 //! is known how long answers take.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::select;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::attempt::Attempt;
 use super::attempts::{Tried, tried};
@@ -64,9 +64,18 @@ async fn with_company<E: Exchange>(
     let worker = history.worker;
     let endpoint = attempt.endpoint().clone();
     history.asked(&endpoint);
-    let mut next = attempt.started().checked_add(delay);
+    let alone_until = attempt.started().checked_add(delay);
+    // Most tries are answered before they get company: those are not moved to the heap.
+    let mut first = pin!(tried(attempt, worker, what));
+    let Some(moment) = alone_until else {
+        return (first.await, true);
+    };
+    if let Ok(over) = timeout_at(moment, first.as_mut()).await {
+        return (over, true);
+    }
+    let mut next = Some(moment);
     let mut running = Running(SmallVec::new());
-    running.0.push(Box::pin(tried(attempt, worker, what)));
+    running.0.push(Box::pin(first));
     loop {
         let over = select! {
             biased;
