@@ -111,6 +111,8 @@ pub struct Watch<Q> {
     waits: Option<Waits>,
     /// The latest answer had no index to wait with.
     unindexed: bool,
+    /// Rights left something out of the latest answer.
+    filtered: bool,
     /// The latest answer was too old: ask the leader next.
     consistent: bool,
     status: StatusHandle,
@@ -126,6 +128,7 @@ impl<Q: Query> Watch<Q> {
             pace: Pace::new(Instant::now()),
             waits: None,
             unindexed: false,
+            filtered: false,
             consistent: false,
             status: StatusHandle::new(),
         }
@@ -164,7 +167,12 @@ impl<Q: Query> Watch<Q> {
         }
         // Only an answer with sense moves the index: it is asked for again otherwise.
         let value = self.query.value(&answer)?;
-        let moved = self.index.advance(meta.index);
+        let mut moved = self.index.advance(meta.index);
+        if meta.filtered != self.filtered && moved == Moved::Not {
+            // Rights came or went, which no index tells.
+            moved = Moved::On;
+        }
+        self.filtered = meta.filtered;
         self.unindexed = moved == Moved::Unknown;
         self.consistent = false;
         self.waits = None;

@@ -14,7 +14,7 @@ use crate::reader::Value;
 use crate::reload::{Fingerprint, content, hash};
 use crate::report::Report;
 use crate::schema::ROOT;
-use crate::section::{cluster, descriptor, listener, overload, profile, route};
+use crate::section::{cluster, consul, descriptor, listener, overload, profile, route};
 use crate::yaml::{self, MAX_TEXT};
 
 /// Reads, parses and checks a file. Relative paths in it start at its directory, `${NAME}` is looked up in the
@@ -125,6 +125,7 @@ fn sections(
         Some(value) => descriptor::descriptors(&value, base_dir, fingerprint, report),
         None => Some(vec![DescriptorSource::Builtin]),
     };
+    let consul = consul::consul(&fields, report);
     let overload = fields.or("overload", Overload::default(), report, overload::overload);
     let profiles = fields.get("profiles");
     let profiles = profiles.map(|value| profile::profiles(&value, report));
@@ -158,6 +159,7 @@ fn sections(
         admin: admin?,
         threads,
         overload,
+        consul: consul?,
         clusters: clusters
             .into_iter()
             .map(|declared| declared.cluster.map(Arc::new))

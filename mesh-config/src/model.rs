@@ -6,6 +6,7 @@
 
 mod address;
 mod cluster;
+mod consul;
 mod descriptor;
 mod destination;
 mod listener;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+pub use self::consul::{Consul, ConsulEndpoints, ConsulToken};
 pub use address::Address;
 pub(crate) use address::is_host_name;
 pub use cluster::{
@@ -65,6 +67,8 @@ pub struct Snapshot {
     pub threads: Option<NonZeroUsize>,
     /// From when on requests are shed.
     pub overload: Overload,
+    /// Where Consul is, if it is used.
+    pub consul: Option<Consul>,
     /// Every cluster, in file order.
     pub clusters: Vec<Arc<Cluster>>,
     /// Every route, in file order.

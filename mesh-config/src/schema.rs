@@ -66,7 +66,7 @@ macro_rules! sections {
 sections! {
     ROOT "" [
         now("listeners"), now("admin"), now("threads"), now("descriptors"), now("clusters"), now("routes"),
-        now("profiles"), now("overload"), later("consul"), later("data"),
+        now("profiles"), now("overload"), now("consul"), later("data"),
     ];
     LISTENER "listeners[]" [now("address"), now("protocols"), now("limits"), later("tls")];
     LISTENER_LIMITS "listeners[].limits" [
@@ -80,8 +80,12 @@ sections! {
         now("limits"), now("panic_threshold"), now("retry_budget"), now("breaker"), now("outlier_detection"),
         now("adaptive_concurrency"), later("health_check"), later("slow_start"),
     ];
-    ENDPOINTS "clusters[].endpoints" [now("static"), later("consul"), later("dns")];
+    ENDPOINTS "clusters[].endpoints" [now("static"), now("consul"), later("dns")];
     ENDPOINT "clusters[].endpoints.static[]" [now("address"), now("weight")];
+    CONSUL_ENDPOINTS "clusters[].endpoints.consul" [
+        now("service"), now("tags"), now("datacenter"), now("node_meta"), now("filter"), now("namespace"),
+        now("partition"), now("warning"), now("max_stale"),
+    ];
     LOAD_BALANCING "clusters[].load_balancing" [now("policy")];
     CLUSTER_LIMITS "clusters[].limits" [
         now("connections"), now("pending"), now("requests"), now("retries"), now("per_endpoint"),
@@ -136,6 +140,7 @@ sections! {
     REWRITE "routes[].rewrite" [now("path_prefix"), now("host")];
     HEADER_EDITS "routes[].request_headers" [now("set"), now("add"), now("remove")];
     OVERLOAD "overload" [now("memory"), now("loop_lag"), now("connections")];
+    CONSUL "consul" [now("address"), now("token"), later("kv")];
 }
 
 /// A word that a key takes; `None`: the format has it, but this version does not.

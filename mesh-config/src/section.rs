@@ -2,6 +2,7 @@
 //! it by itself, and leaves what concerns other sections to [`crate::check`].
 
 pub(crate) mod cluster;
+pub(crate) mod consul;
 pub(crate) mod descriptor;
 pub(crate) mod destination;
 pub(crate) mod endpoint;

@@ -30,7 +30,9 @@ fn the_example_loads() {
     assert_eq!(snapshot.version.len(), 12);
 
     let counter = &snapshot.clusters[0];
-    let Endpoints::Static(endpoints) = &counter.endpoints;
+    let Endpoints::Static(endpoints) = &counter.endpoints else {
+        panic!("they stand in the file")
+    };
     assert_eq!(endpoints[0].address.to_string(), "127.0.0.1:50051");
     assert_eq!(
         (counter.protocol, counter.load_balancing.policy),
@@ -87,7 +89,9 @@ fn the_process_environment_is_used() {
         routes: [{ name: r, match: { path: / }, to: a }]";
     let snapshot =
         parse(text, Path::new("."), "mesh.yaml").unwrap_or_else(|problems| panic!("{problems}"));
-    let Endpoints::Static(endpoints) = &snapshot.clusters[0].endpoints;
+    let Endpoints::Static(endpoints) = &snapshot.clusters[0].endpoints else {
+        panic!("they stand in the file")
+    };
     assert_eq!(endpoints[0].address.host(), "mesh-config");
 }
 

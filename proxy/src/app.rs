@@ -5,12 +5,15 @@
 //! in flight finish within its time, and says how much was cut.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mesh_config::{Live, Problems, ReloadHandle, Reloader, Snapshot, Status};
 use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use service_kit::consul::{Advertise, ConsulMetrics, ConsulSettings, Instance, Registration};
 use service_kit::{Admin, AdminServer, Readiness};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -18,6 +21,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin;
 use crate::destination::{OpenError, States};
+use crate::discovery::Discovery;
 use crate::edge::{self, Edge, ListenerOptions, Running};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
@@ -45,6 +49,8 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Where what a hand has set is kept; without it, that ends with the process.
     pub data: Option<PathBuf>,
+    /// Where clients reach this gateway, as Consul is told, instead of the first listener's address.
+    pub advertise: Option<Advertise>,
     /// How long what is in flight may go on in a drain.
     pub drain: Duration,
 }
@@ -95,6 +101,7 @@ pub struct App {
     readiness: Readiness,
     draining: watch::Sender<bool>,
     reload: Option<(ReloadHandle, JoinHandle<()>)>,
+    registration: Option<Registration>,
     /// Looks at the process until this is dropped.
     _watching: JoinSet<()>,
 }
@@ -110,6 +117,7 @@ struct Applier {
 /// What a plan is applied to.
 struct Parts {
     kept: Kept,
+    discovery: Discovery,
     published: Arc<Published>,
 }
 
@@ -117,7 +125,10 @@ impl Applier {
     fn apply(&self, snapshot: &Arc<Snapshot>) -> Result<(), Problems> {
         let plan = route_table::compile(snapshot)?;
         match self.parts.get() {
-            Some(parts) => parts.published.publish(plan.activate(&parts.kept)),
+            Some(parts) => {
+                parts.published.publish(plan.activate(&parts.kept));
+                parts.discovery.apply(snapshot);
+            }
             None => *self.first.lock() = Some(plan),
         }
         Ok(())
@@ -173,20 +184,16 @@ impl App {
     /// # Errors
     /// Every mistake of the configuration, or what could not be bound.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Configured {
-            plan,
-            live,
-            applier,
-            reloader,
-        } = configure(options.config).map_err(StartError::Config)?;
+        let configured = configure(options.config).map_err(StartError::Config)?;
+        let (plan, live) = (configured.plan, configured.live);
         let snapshot = plan.snapshot.clone();
         let workers = workers(options.threads.or(snapshot.threads.map(Into::into)));
         let edge = bind(&snapshot, &options.listen)?;
         let readiness = Readiness::new();
         let states = Arc::new(States::open(options.data.as_deref())?);
-        let kept = kept(&snapshot, workers, &readiness, states.clone());
+        let kept = kept(&snapshot, workers, &readiness, states);
         let (upstreams, metrics) = (kept.upstreams.clone(), kept.metrics.clone());
-        let system = Arc::new(System::new(upstreams.clone(), metrics.clone(), workers)?);
+        let system = Arc::new(System::new(upstreams, metrics.clone(), workers)?);
         let table = plan.activate(&kept);
         let published = Arc::new(Published::new(workers, table, system.clone()));
         let gateway = Gateway::new(published.clone(), kept.shedding.clone(), &metrics);
@@ -198,38 +205,42 @@ impl App {
         system.opened(running.stats());
         let mut watching = JoinSet::new();
         watching.spawn(kept.shedding.clone().watch(running.stats(), most));
-        let state = StateMetrics {
-            upstreams: upstreams.clone(),
-            config: live.clone(),
-            published: published.clone(),
-            states: states.clone(),
-            edge: running.stats(),
-            limits: kept.limits.clone(),
-            shedding: kept.shedding.clone(),
-        };
-        let pages = admin::Pages {
-            upstreams,
-            states,
-            mirrors: kept.mirrors.clone(),
-            published: published.clone(),
-            config: live,
-            limits: kept.limits.clone(),
-            shedding: kept.shedding.clone(),
-        };
+        let mut registry = service_kit::metrics::registry(SERVICE, env!("CARGO_PKG_VERSION"));
+        let consul_metrics = ConsulMetrics::register(&mut registry);
+        let discovery = Discovery::new(&kept.upstreams, options.data, &consul_metrics, &readiness);
+        discovery.apply(&snapshot);
         let admin_address = options.admin.unwrap_or(snapshot.admin.address);
-        let admin_server =
-            serve_admin(admin_address, metrics, state, pages, readiness.clone()).await?;
+        let admin = pages(
+            &kept,
+            &published,
+            live,
+            &running,
+            registry,
+            readiness.clone(),
+        );
+        let admin_server = serve_admin(admin, admin_address).await?;
+        discovery.first_endpoints().await;
+        let parts = Parts {
+            kept,
+            discovery,
+            published,
+        };
         // A second set is impossible: the applier was made above.
-        let _ = applier.parts.set(Parts { kept, published });
-        let reload = reloader.map(|start| start());
+        let _ = configured.applier.parts.set(parts);
+        let reload = configured.reloader.map(|start| start());
+        let admin = admin_server.local_address();
+        let registration = consul_settings(&snapshot, options.advertise)
+            .zip(instance(&listeners, admin))
+            .map(|(to, what)| Registration::start(&to, what, readiness.clone(), &consul_metrics));
         Ok(Self {
             listeners,
-            admin: admin_server.local_address(),
+            admin,
             running,
             admin_server,
             readiness,
             draining,
             reload,
+            registration,
             _watching: watching,
         })
     }
@@ -250,11 +261,51 @@ impl App {
         let _draining = self
             .readiness
             .guard("the drain: this gateway is going away");
+        let mut registration = self.registration;
+        if let Some(registration) = &mut registration {
+            registration.out_of_traffic().await;
+        }
         self.draining.send_replace(true);
         let cut = self.running.drained().await;
+        if let Some(registration) = registration {
+            registration.leave().await;
+        }
         self.admin_server.stop().await;
         cut
     }
+}
+
+/// What metrics and pages show.
+fn pages(
+    kept: &Kept,
+    published: &Arc<Published>,
+    live: Live<Status>,
+    running: &Running,
+    mut registry: Registry,
+    readiness: Readiness,
+) -> Admin {
+    registry.register_collector(Box::new(kept.metrics.clone()));
+    registry.register_collector(Box::new(StateMetrics {
+        upstreams: kept.upstreams.clone(),
+        config: live.clone(),
+        published: published.clone(),
+        states: kept.states.clone(),
+        edge: running.stats(),
+        limits: kept.limits.clone(),
+        shedding: kept.shedding.clone(),
+    }));
+    registry.register_collector(Box::new(kept.mirrors.clone()));
+    let pages = admin::Pages {
+        upstreams: kept.upstreams.clone(),
+        states: kept.states.clone(),
+        mirrors: kept.mirrors.clone(),
+        published: published.clone(),
+        config: live,
+        limits: kept.limits.clone(),
+        shedding: kept.shedding.clone(),
+    };
+    let admin = Admin::new(SERVICE, env!("CARGO_PKG_VERSION"), registry, readiness);
+    pages.add_to(admin)
 }
 
 /// What outlives every table, with nothing learnt yet.
@@ -267,6 +318,26 @@ fn kept(snapshot: &Snapshot, workers: usize, readiness: &Readiness, states: Arc<
         limits: Arc::new(RateLimits::new(Handle::current(), readiness.clone())),
         shedding: Arc::new(Shedding::new(&snapshot.overload)),
     }
+}
+
+/// What is registered in Consul.
+fn instance(listeners: &[SocketAddr], admin: SocketAddr) -> Option<Instance<'static>> {
+    Some(Instance {
+        service: SERVICE,
+        version: env!("CARGO_PKG_VERSION"),
+        serves: *listeners.first()?,
+        admin,
+    })
+}
+
+/// What Consul is to be told of the gateway; `None`: there is no Consul.
+fn consul_settings(snapshot: &Snapshot, advertise: Option<Advertise>) -> Option<ConsulSettings> {
+    Some(ConsulSettings {
+        client: snapshot.consul.as_ref()?.client()?,
+        advertise,
+        tags: Vec::new(),
+        weight: NonZeroU32::MIN,
+    })
 }
 
 /// As many workers as are asked for, or as the process may run on.
@@ -317,28 +388,10 @@ fn limits(snapshot: &Snapshot, drain: Duration) -> edge::EdgeLimits {
     }
 }
 
-async fn serve_admin(
-    address: SocketAddr,
-    metrics: Arc<Metrics>,
-    state: StateMetrics,
-    pages: admin::Pages,
-    readiness: Readiness,
-) -> Result<AdminServer, StartError> {
-    let mut registry = service_kit::metrics::registry(SERVICE, env!("CARGO_PKG_VERSION"));
-    registry.register_collector(Box::new(metrics));
-    registry.register_collector(Box::new(state));
-    registry.register_collector(Box::new(pages.mirrors.clone()));
-    let admin = pages.add_to(Admin::new(
-        SERVICE,
-        env!("CARGO_PKG_VERSION"),
-        registry,
-        readiness,
-    ));
-    admin
-        .bind(address)
-        .await
-        .map_err(|source| StartError::Bind {
-            what: format!("{address} (admin)"),
-            source,
-        })
+async fn serve_admin(admin: Admin, address: SocketAddr) -> Result<AdminServer, StartError> {
+    let bound = admin.bind(address).await;
+    bound.map_err(|source| StartError::Bind {
+        what: format!("{address} (admin)"),
+        source,
+    })
 }

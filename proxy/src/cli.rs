@@ -72,6 +72,9 @@ pub struct RunArgs {
     /// The admin address, instead of the file's `admin.address`; port 0 takes a free one
     #[arg(long, env = "HIGHPRESS_ADMIN")]
     pub admin: Option<SocketAddr>,
+    /// Where clients reach this gateway, `HOST` or `HOST:PORT`, as Consul is told, instead of the first listener's address
+    #[arg(long, env = "HIGHPRESS_ADVERTISE")]
+    pub advertise: Option<service_kit::consul::Advertise>,
     /// Worker threads, instead of the file's `threads`
     #[arg(long, env = "HIGHPRESS_THREADS")]
     pub threads: Option<usize>,

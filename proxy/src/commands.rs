@@ -77,6 +77,7 @@ async fn serve_until_asked(args: RunArgs) -> Result<(), Failure> {
         listen: Vec::new(),
         admin: args.admin,
         threads: args.threads,
+        advertise: args.advertise,
         drain: Duration::from_secs(args.drain_seconds),
     });
     let app = app.await.map_err(|error| match error {

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Request};
+use mesh_config::model::{Endpoint, Endpoints};
 use mesh_config::{Problems, Snapshot};
 use transcode::{Binding, Captures, Codec, JsonOptions};
 
@@ -296,21 +297,37 @@ fn policy(plan: &Plan, name: &str, clusters: Option<&[ClusterView]>, out: &mut S
     );
     let view = clusters.and_then(|views| views.iter().find(|view| *view.name == *name));
     policies::of_cluster(cluster, view, out);
-    let mesh_config::model::Endpoints::Static(endpoints) = &cluster.endpoints;
     match view {
         Some(view) => {
             for endpoint in &view.endpoints {
                 policies::of_endpoint(endpoint, out);
             }
         }
-        None => {
-            for endpoint in endpoints {
-                let _ = writeln!(
-                    out,
-                    "endpoint   {} weight {}",
-                    endpoint.address, endpoint.weight
-                );
+        None => configured(&cluster.endpoints, out),
+    }
+}
+
+/// Where the endpoints of a cluster come from.
+fn configured(endpoints: &Endpoints, out: &mut String) {
+    match endpoints {
+        Endpoints::Static(endpoints) => {
+            for Endpoint { address, weight } in endpoints {
+                let _ = writeln!(out, "endpoint   {address} weight {weight}");
             }
+        }
+        Endpoints::Consul(asked) => {
+            let query = &asked.query;
+            let _ = write!(out, "endpoints  service {} in Consul", query.service);
+            if !query.tags.is_empty() {
+                let _ = write!(out, ", tags {}", query.tags.join(", "));
+            }
+            if let Some(datacenter) = &query.datacenter {
+                let _ = write!(out, ", datacenter {datacenter}");
+            }
+            if let Some(filter) = &query.filter {
+                let _ = write!(out, ", filter {filter}");
+            }
+            out.push('\n');
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod app;
 pub mod cli;
 pub mod commands;
 mod destination;
+mod discovery;
 mod door;
 pub mod edge;
 mod error;

@@ -53,6 +53,7 @@ impl Collector for StateMetrics {
         retries(&mut encoder, &clusters)?;
         budgets(&mut encoder, &clusters)?;
         endpoints(&mut encoder, &clusters)?;
+        held(&mut encoder, &clusters)?;
         ejections(&mut encoder, &clusters)?;
         panics(&mut encoder, &clusters)?;
         breakers(&mut encoder, &clusters)?;
@@ -283,6 +284,25 @@ fn endpoints(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> 
                 count as f64,
             )?;
         }
+    }
+    Ok(())
+}
+
+fn held(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "highpress_endpoints_held",
+        "Endpoints that discovery has lost and that take requests for a while all the same",
+        None,
+        MetricType::Gauge,
+    )?;
+    for cluster in clusters {
+        let view = cluster.view();
+        let held = view.endpoints.iter().filter(|endpoint| endpoint.held);
+        gauge(
+            &mut family,
+            &[("cluster", &*view.name)],
+            held.count() as f64,
+        )?;
     }
     Ok(())
 }

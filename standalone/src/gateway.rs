@@ -65,6 +65,7 @@ pub(crate) async fn start(
         listen: settings.listen.into_iter().collect(),
         admin,
         threads: settings.threads.map(Into::into),
+        advertise: None,
         drain: settings.drain_timeout,
     };
     App::start(options).await.map_err(|error| match error {

@@ -25,7 +25,8 @@ const CONFIG: &str = r#"{
   "limits": { "http_max_conns_per_client": 1000 }
 }"#;
 
-const ACLS: &str = r#"{ "acl": { "enabled": true, "default_policy": "deny", "tokens": {
+const ACLS: &str = r#"{ "acl": { "enabled": true, "default_policy": "deny",
+  "policy_ttl": "200ms", "token_ttl": "200ms", "role_ttl": "200ms", "tokens": {
   "initial_management": "11111111-2222-3333-4444-555555555555", "agent": "11111111-2222-3333-4444-555555555555" } } }"#;
 
 /// A Consul agent. Killed when dropped.

@@ -37,7 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("load", &[]),
-    ("mesh-config", &["resilience"]),
+    ("mesh-config", &["consul", "resilience"]),
     ("proto", &[]),
     ("proto-codegen", &[]),
     ("resilience", &[]),

@@ -31,7 +31,11 @@ impl Address {
         Some(SocketAddr::new(ip, self.port))
     }
 
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    /// Reads `host:port`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and how it should look.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let form =
             "write host:port, such as 127.0.0.1:50051, [::1]:50051 or backend.internal:50051";
         if text.contains("://") {

@@ -3,8 +3,8 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use super::{
-    AdaptiveConcurrency, Address, Breaker, ClusterName, OutlierDetection, RetryBudget, Share,
-    Timeout,
+    AdaptiveConcurrency, Address, Breaker, ClusterName, ConsulEndpoints, OutlierDetection,
+    RetryBudget, Share, Timeout,
 };
 
 /// A named set of backends.
@@ -67,6 +67,8 @@ impl Protocol {
 pub enum Endpoints {
     /// They stand in the file: at least one, no address twice.
     Static(Vec<Endpoint>),
+    /// Consul knows them.
+    Consul(ConsulEndpoints),
 }
 
 /// One backend of a cluster.

@@ -19,6 +19,11 @@ impl<'n> Value<'n> {
         }
     }
 
+    /// Whether it is text, and there is nothing in it.
+    pub(crate) fn is_empty_text(&self) -> bool {
+        self.scalar().is_some_and(|scalar| scalar.text.is_empty())
+    }
+
     /// Text that is not empty.
     pub(crate) fn text(&self, report: &mut Report) -> Option<&'n str> {
         match self.scalar().map(Scalar::as_text) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
+use super::consul;
 use crate::model::{Address, Endpoint, Endpoints};
 use crate::reader::Value;
 use crate::report::Report;
@@ -12,10 +13,17 @@ use crate::yaml::Kind;
 pub(crate) fn endpoints(value: &Value<'_>, report: &mut Report) -> Option<Endpoints> {
     let fields = value.fields(&ENDPOINTS, report)?;
     if fields.is_empty() {
-        let why = "it names no endpoints: write `static: [\"host:port\"]`";
+        let why = "it names no endpoints: write `static: [\"host:port\"]`, or `consul: { service: NAME }`";
         return value.wrong(report, why);
     }
-    list(&fields.get("static")?, report).map(Endpoints::Static)
+    match (fields.get("static"), fields.get("consul")) {
+        (Some(_), Some(_)) => value.wrong(
+            report,
+            "endpoints come either from `static` or from `consul`: remove one",
+        ),
+        (Some(fixed), None) => list(&fixed, report).map(Endpoints::Static),
+        (None, found) => consul::endpoints(&found?, report).map(Endpoints::Consul),
+    }
 }
 
 fn list(value: &Value<'_>, report: &mut Report) -> Option<Vec<Endpoint>> {

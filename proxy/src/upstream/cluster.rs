@@ -9,11 +9,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use mesh_config::model::{self as config, Endpoints};
+use mesh_config::model as config;
 use parking_lot::Mutex;
 use resilience::latency::LiveQuantile;
 use resilience::limiter::{Limiter, Permit};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
@@ -24,10 +25,10 @@ use super::counters::{Counters, Outcome};
 use super::endpoint::Endpoint;
 use super::error::CallError;
 use super::http::{HttpCall, HttpReply, Pools};
+use super::membership::Found;
 use super::outliers::Outliers;
 use super::probe;
 use super::reply::Reply;
-use super::resolve;
 use super::retries::Retries;
 use super::selection::{NoPick, Picked, Selection, Tried, Turns};
 
@@ -42,7 +43,11 @@ pub(crate) const HTTP2_STREAMS: usize = 100;
 pub struct Cluster {
     name: Arc<str>,
     config: ArcSwap<config::Cluster>,
-    members: Mutex<Vec<Arc<Endpoint>>>,
+    pub(super) members: Mutex<Vec<Arc<Endpoint>>>,
+    /// Those that discovery knows and that take no requests.
+    pub(super) left_out: ArcSwap<Vec<Found>>,
+    /// Told whenever the selection changes.
+    pub(super) changed: Arc<Notify>,
     selection: ArcSwap<Selection>,
     turns: Turns,
     concurrency: Arc<Concurrency>,
@@ -54,7 +59,7 @@ pub struct Cluster {
     ejections: AtomicU64,
     /// How long the answers of rows take that ask for it, by row and quantile.
     latencies: Mutex<Vec<(String, f64, Weak<LiveQuantile>)>>,
-    workers: usize,
+    pub(super) workers: usize,
 }
 
 /// The right to one connection, given back on drop.
@@ -73,6 +78,8 @@ impl Cluster {
             name: config.name.as_str().into(),
             config: ArcSwap::new(Arc::clone(config)),
             members: Mutex::default(),
+            left_out: ArcSwap::default(),
+            changed: Arc::default(),
             selection: ArcSwap::from_pointee(selection),
             turns: Turns::default(),
             concurrency: Arc::new(Concurrency::new(config)),
@@ -266,6 +273,19 @@ impl Cluster {
                 format!("{}: {reasons}", member.name())
             })
             .collect();
+        if members.is_empty() {
+            let left_out = self.left_out();
+            let reasons = left_out.iter().take(3).filter_map(|one| {
+                let why = one.out.as_deref()?;
+                Some(format!("{}: {why}", one.address))
+            });
+            let reasons: Vec<_> = reasons.collect();
+            return if reasons.is_empty() {
+                "it has no endpoints".into()
+            } else {
+                reasons.join("; ").into()
+            };
+        }
         let more = if members.len() > 3 {
             format!("; and {} more", members.len() - 3)
         } else {
@@ -326,27 +346,10 @@ impl Cluster {
 
     /// Takes over a configuration; endpoints whose identity is unchanged stay.
     pub(crate) fn apply(self: &Arc<Self>, config: &Arc<config::Cluster>, runtime: &Handle) {
-        let Endpoints::Static(wanted) = &config.endpoints;
         self.config.store(Arc::clone(config));
         self.concurrency.set(config);
         self.retries.set(config);
-        let mut members = self.members.lock();
-        let mut before = std::mem::take(&mut *members);
-        for target in wanted {
-            let known = before
-                .iter()
-                .position(|endpoint| endpoint.is(&target.address, config.protocol));
-            let endpoint = known.map_or_else(
-                || self.new_endpoint(target, config.protocol, runtime),
-                |index| before.swap_remove(index),
-            );
-            endpoint.set_weight(target.weight.get());
-            endpoint.circuit.set(config.breaker.as_ref());
-            members.push(endpoint);
-        }
-        self.publish(&members);
-        drop(members);
-        before.iter().for_each(|endpoint| endpoint.retire());
+        self.apply_members(config, runtime);
         self.watch_outliers(config.outlier_detection.as_ref(), runtime);
     }
 
@@ -364,10 +367,12 @@ impl Cluster {
     pub(crate) fn reselect(&self) {
         let members = self.members.lock();
         self.publish(&members);
+        drop(members);
+        self.changed.notify_one();
     }
 
     /// With the lock of the members held, so that the latest state is published last.
-    fn publish(&self, members: &[Arc<Endpoint>]) {
+    pub(super) fn publish(&self, members: &[Arc<Endpoint>]) {
         let now = Instant::now();
         let selection = Selection::new(members, &self.config.load(), now);
         let panics = selection.panics();
@@ -402,19 +407,6 @@ impl Cluster {
                 );
             }
         }
-    }
-
-    fn new_endpoint(
-        self: &Arc<Self>,
-        target: &config::Endpoint,
-        protocol: config::Protocol,
-        runtime: &Handle,
-    ) -> Arc<Endpoint> {
-        let endpoint = Endpoint::new(self, &target.address, protocol, self.workers);
-        if target.address.socket_addr().is_none() {
-            resolve::keep_resolved(&endpoint, runtime);
-        }
-        endpoint
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_config::model::{Address, Protocol};
 use resilience::outlier::Record;
 use tokio::sync::Notify;
@@ -33,6 +33,8 @@ pub struct Endpoint {
     address: Address,
     protocol: Protocol,
     weight: AtomicU32,
+    /// Discovery has lost it, and it is kept for a while: why.
+    held: ArcSwapOption<String>,
     addresses: ArcSwap<Vec<SocketAddr>>,
     next_address: AtomicUsize,
     pub(crate) load: Load,
@@ -73,6 +75,7 @@ impl Endpoint {
             address: address.clone(),
             protocol,
             weight: AtomicU32::new(1),
+            held: ArcSwapOption::empty(),
             addresses: ArcSwap::from_pointee(literal.into_iter().collect()),
             next_address: AtomicUsize::new(0),
             load: Load::new(),
@@ -115,16 +118,21 @@ impl Endpoint {
         self.protocol
     }
 
-    pub(crate) fn is(&self, address: &Address, protocol: Protocol) -> bool {
-        self.address == *address && self.protocol == protocol
-    }
-
     pub(crate) fn weight(&self) -> u32 {
         self.weight.load(Relaxed)
     }
 
     pub(crate) fn set_weight(&self, weight: u32) {
         self.weight.store(weight, Relaxed);
+    }
+
+    /// Why it is kept although discovery has lost it.
+    pub(crate) fn held(&self) -> Option<String> {
+        self.held.load().as_deref().cloned()
+    }
+
+    pub(crate) fn set_held(&self, why: Option<String>) {
+        self.held.store(why.map(Arc::new));
     }
 
     pub(crate) fn cluster(&self) -> Option<Arc<Cluster>> {

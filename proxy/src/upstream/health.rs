@@ -18,6 +18,8 @@ pub(crate) enum Cause {
     Unreachable,
     /// It does worse than it should: an outlier.
     Ejected,
+    /// Its checks do not pass, says discovery.
+    NotPassing,
 }
 
 /// The state of one endpoint, with its reasons.
@@ -51,7 +53,7 @@ impl Cause {
     fn is_final(self) -> bool {
         match self {
             Self::Unresolved | Self::Unreachable => true,
-            Self::Ejected => false,
+            Self::Ejected | Self::NotPassing => false,
         }
     }
 }
@@ -84,6 +86,13 @@ impl Health {
                 .lock()
                 .iter()
                 .any(|reason| reason.cause == cause)
+    }
+
+    /// The text of a reason.
+    pub(crate) fn text(&self, cause: Cause) -> Option<String> {
+        let reasons = self.reasons.lock();
+        let reason = reasons.iter().find(|reason| reason.cause == cause);
+        reason.map(|reason| reason.text.clone())
     }
 
     /// States a reason, or another text for it. True if that changed what the endpoint may be used for.

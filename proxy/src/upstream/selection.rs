@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::attempt::Guard;
 use super::endpoint::Endpoint;
+use super::health::Cause;
 use super::pick::{Candidates, Picker};
 
 /// Endpoints that must not take this call any more.
@@ -78,6 +79,9 @@ impl Selection {
             .iter()
             .filter(|member| member.health.is_usable())
             .count();
+        // Who does not pass its checks is no part of it as long as anybody is usable.
+        let counts = |member: &&Arc<Endpoint>| usable == 0 || !member.health.has(Cause::NotPassing);
+        let members: Vec<&Arc<Endpoint>> = members.iter().filter(counts).collect();
         let within_reach = members
             .iter()
             .filter(|member| member.health.is_within_reach())

@@ -8,6 +8,7 @@ use super::cluster::Cluster;
 use super::concurrency::ConcurrencyView;
 use super::endpoint::Endpoint;
 use super::health::Cause;
+use super::membership::Found;
 
 /// A cluster at one moment.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct EndpointView {
     pub weight: u32,
     /// Whether requests go there.
     pub usable: bool,
+    /// Whether it takes requests although discovery has lost it.
+    pub held: bool,
     /// Whether it is left out for doing worse than it should.
     pub ejected: bool,
     /// Why not.
@@ -63,6 +66,7 @@ impl Cluster {
             .members()
             .iter()
             .map(|endpoint| endpoint.view(self.panics(), now))
+            .chain(self.left_out().iter().map(EndpointView::left_out))
             .collect();
         ClusterView {
             name: Arc::clone(self.name()),
@@ -71,6 +75,26 @@ impl Cluster {
             retry_budget_left: self.retry_budget_left(now),
             concurrency: self.concurrency().view(),
             endpoints,
+        }
+    }
+}
+
+impl EndpointView {
+    /// One that discovery knows and the balancer does not.
+    fn left_out(found: &Found) -> Self {
+        Self {
+            address: found.address.to_string().into(),
+            weight: found.weight,
+            usable: false,
+            held: false,
+            ejected: false,
+            reasons: found.out.iter().cloned().collect(),
+            breaker: "admit",
+            breaker_reason: None,
+            in_flight: 0,
+            ewma_ms: 0.0,
+            connections: 0,
+            streams: 0,
         }
     }
 }
@@ -85,10 +109,13 @@ impl Endpoint {
         if panic && !self.health.is_usable() && self.health.is_within_reach() {
             reasons.push("takes requests all the same: too few endpoints are usable".to_owned());
         }
+        let held = self.held();
+        reasons.extend(held.clone());
         EndpointView {
             address: Arc::clone(self.name()),
             weight: self.weight(),
             usable: self.health.is_usable(),
+            held: held.is_some(),
             ejected: self.health.has(Cause::Ejected),
             reasons,
             breaker: self.circuit.word(now),
