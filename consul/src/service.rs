@@ -58,6 +58,10 @@ impl Query for ServiceQuery {
         instance::parse(&answer.body)
     }
 
+    fn may_lack_rights(&self, answer: &Answer) -> bool {
+        !answer.meta.filtered && answer.body.trim_ascii() == b"[]"
+    }
+
     fn max_stale(&self) -> Option<Duration> {
         self.max_stale
     }

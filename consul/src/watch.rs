@@ -42,6 +42,12 @@ pub trait Query {
     #[doc(hidden)]
     fn value(&self, answer: &Answer) -> Result<Self::Value, Error>;
 
+    /// Whether it looks like an answer that had something in it before rights were looked at.
+    #[doc(hidden)]
+    fn may_lack_rights(&self, _answer: &Answer) -> bool {
+        false
+    }
+
     #[doc(hidden)]
     fn max_stale(&self) -> Option<Duration>;
 
@@ -160,7 +166,12 @@ impl<Q: Query> Watch<Q> {
             index: self.index.ask(),
             stale: max_stale.is_some() && !self.consistent,
         };
-        let answer = self.client.send(self.query.request(&ask)).await?;
+        let mut answer = self.client.send(self.query.request(&ask)).await?;
+        if ask.index.is_some() && self.query.may_lack_rights(&answer) {
+            // Consul's streaming backend does not say that rights left everything out; a query that does not block does.
+            let once = Ask { index: None, ..ask };
+            answer = self.client.send(self.query.request(&once)).await?;
+        }
         let meta = answer.meta;
         if let Some(bound) = max_stale.filter(|_| ask.stale) {
             self.check_age(meta, bound)?;
