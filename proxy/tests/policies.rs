@@ -21,7 +21,9 @@ mod policies {
     mod outliers;
     mod overload;
     mod panic;
+    mod pass_elsewhere;
     mod pass_retries;
+    mod pass_setup;
     mod rate_limit;
     mod retries;
     mod scripted;
