@@ -235,10 +235,13 @@ fn near_misses(plan: &Plan, taken: Option<u32>, head: &Head, out: &mut String) {
     near.sort_by_key(|(shared, _)| std::cmp::Reverse(*shared));
     for (_, row) in near.into_iter().take(NEAR) {
         let methods: Vec<&str> = row.conditions.methods().collect();
+        let methods = match methods.is_empty() {
+            true => "any method".to_owned(),
+            false => methods.join(","),
+        };
         let _ = writeln!(
             out,
-            "not        {} {} ({}): {}",
-            methods.join(","),
+            "not        {methods} {} ({}): {}",
             row.pattern,
             row.route,
             why_not(row, head, &path)

@@ -165,6 +165,43 @@ async fn routes_prints_the_compiled_table() {
 }
 
 #[tokio::test]
+async fn routes_names_the_policies_that_are_on() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let config = r#"
+clusters:
+  - { name: old, protocol: http1, endpoints: { static: ["127.0.0.1:3000"] }, breaker: {} }
+  - { name: new, protocol: http1, endpoints: { static: ["127.0.0.1:3001"] } }
+routes:
+  - name: all
+    match: { path_prefix: /api }
+    weighted: [{ cluster: old, weight: 95 }, { cluster: new, weight: 5 }]
+    hash_on: { header: x-user }
+    canary: { cluster: new, max_error_ratio_over: 1% }
+    rate_limit: { requests: 100, per: 1s }
+    retry: {}
+    mirror: { cluster: new, share: 10% }
+    fault: { header: x-fault, abort: { status: 503 } }
+    fallback: [old]
+    rewrite: { path_prefix: /v2 }
+    response_headers: { remove: [server] }
+    priority: low
+  - { name: away, match: { path_prefix: /moved }, redirect: { path_prefix: / } }
+"#;
+    std::fs::write(file.path(), config).unwrap();
+    let ended = proxy(&["routes", file.path().to_str().unwrap()]).await;
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.output);
+    let policies = "timeout 15s, p2c, breaker, priority low, rate limit 100/1s, fault, split old 95 : new 5, sticky, \
+        canary new, mirror 10% to new, 3 tries, fallback old, rewrite, response headers edited";
+    for text in [policies, "(redirected)           -\n"] {
+        assert!(
+            ended.output.contains(text),
+            "{text} is not in\n{}",
+            ended.output
+        );
+    }
+}
+
+#[tokio::test]
 async fn explain_shows_route_message_and_near_misses() {
     let file = valid();
     let path = file.path();
