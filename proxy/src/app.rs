@@ -196,7 +196,7 @@ impl App {
         let system = Arc::new(System::new(upstreams, metrics.clone(), workers)?);
         let table = plan.activate(&kept);
         let published = Arc::new(Published::new(workers, table, system.clone()));
-        let gateway = Gateway::new(published.clone(), kept.shedding.clone(), &metrics);
+        let gateway = gateway(&snapshot, published.clone(), &kept);
         let listeners = edge.addresses().to_vec();
         let (draining, drain) = watch::channel(false);
         let limits = limits(&snapshot, options.drain);
@@ -365,6 +365,14 @@ fn bind(snapshot: &Snapshot, instead: &[SocketAddr]) -> Result<Edge, StartError>
         .collect::<Vec<_>>()
         .join(", ");
     Edge::bind(&listeners).map_err(|source| StartError::Bind { what, source })
+}
+
+/// What the edge talks to.
+fn gateway(snapshot: &Snapshot, published: Arc<Published>, kept: &Kept) -> Gateway {
+    let first = snapshot.listeners.first();
+    let limits = first.map(|listener| listener.limits).unwrap_or_default();
+    let max_body = limits.max_body.get() as u64;
+    Gateway::new(published, kept.shedding.clone(), &kept.metrics, max_body)
 }
 
 fn limits(snapshot: &Snapshot, drain: Duration) -> edge::EdgeLimits {

@@ -34,6 +34,8 @@ pub(crate) struct Gateway {
     shedding: Arc<Shedding>,
     /// Requests that no row takes.
     unmatched: Arc<RouteStats>,
+    /// The largest body of a request that is passed through.
+    max_body: u64,
     proxy: Arc<HttpProxy<PassThrough>>,
 }
 
@@ -46,6 +48,7 @@ impl Gateway {
         published: Arc<Published>,
         shedding: Arc<Shedding>,
         metrics: &Metrics,
+        max_body: u64,
     ) -> Self {
         let labels = RouteLabels {
             method: "*".into(),
@@ -58,6 +61,7 @@ impl Gateway {
             published,
             shedding,
             unmatched: metrics.route(labels),
+            max_body,
             proxy: Arc::new(proxy),
         }
     }
@@ -133,7 +137,7 @@ impl edge::Service for Gateway {
         drain: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let pipeline = self.proxy.process_new_http(session, drain);
-        passthrough::scope(worker, call, alarm, pipeline).await
+        passthrough::scope(worker, call, self.max_body, alarm, pipeline).await
     }
 
     fn refuse(&self, worker: usize, head: Option<&Head>, refusal: Refusal) -> Answer {
@@ -209,8 +213,7 @@ impl ProxyHttp for PassThrough {
         last: bool,
         pass: &mut Pass,
     ) -> pingora_core::Result<()> {
-        pass.uploading(session, piece.as_ref(), last);
-        Ok(())
+        pass.uploading(session, piece.as_ref(), last)
     }
 
     async fn upstream_response_filter(

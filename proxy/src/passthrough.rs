@@ -12,6 +12,7 @@
 mod broken;
 mod client;
 mod clock;
+mod entry;
 mod failure;
 mod forward;
 mod limit;
@@ -24,14 +25,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
-use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorType};
+use pingora_core::Error;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, Session};
 use resilience::limiter::{Limiter, Permit};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use self::client::{answer, asked, while_it_waits};
+use self::client::{answer, asked};
 use self::clock::Clock;
 use self::tries::Tries;
 use crate::destination::Chosen;
@@ -42,12 +42,10 @@ use crate::rate_limit::Ticket;
 use crate::refusals;
 use crate::route_table::Row;
 use crate::unary::Call;
-use crate::upstream::{Attempt, CallError, CallPolicy, Cluster, Outcome, connect, hurry};
+use crate::upstream::{Attempt, CallPolicy, Cluster, Outcome, connect, hurry};
 
 /// How long a request whose time is up may take to say so before it is dropped without an answer.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long is waited for a connection to become free before the endpoints are asked again.
-const CROWDED: Duration = Duration::from_millis(5);
 /// An answer that goes on for longer is no longer expected to break: its outcome is what its head said.
 const LONG_ANSWER: Duration = Duration::from_secs(1);
 
@@ -63,6 +61,8 @@ struct Decision {
     call: Call,
     /// What the rate limit said at the door, until a `Pass` takes it.
     ticket: Mutex<Ticket>,
+    /// The largest body that is passed through.
+    max_body: u64,
     alarm: Alarm,
 }
 
@@ -94,19 +94,12 @@ pub(crate) struct Pass {
     copy: Option<Capture>,
 }
 
-/// Why a request does not go on.
-enum Stop {
-    /// Nobody waits for it any more.
-    Left(Box<Error>),
-    /// The client is told.
-    Refused(GatewayError),
-}
-
 /// Runs pingora's pipeline for a request that the edge has routed. `None` also if it was dropped, because a
 /// backend took neither the request's body nor notice of its deadline.
 pub(crate) async fn scope<T>(
     worker: usize,
     mut call: Call,
+    max_body: u64,
     alarm: Alarm,
     pipeline: impl Future<Output = Option<T>>,
 ) -> Option<T> {
@@ -116,6 +109,7 @@ pub(crate) async fn scope<T>(
         worker,
         call,
         ticket: Mutex::new(ticket),
+        max_body,
         alarm: alarm.clone(),
     });
     let exchange = CURRENT.scope(decision.clone(), pipeline);
@@ -189,159 +183,6 @@ impl Pass {
         retry.map(|retry| retry.per_try_timeout)
     }
 
-    /// Lets the request in. True if it has been answered instead.
-    pub(crate) async fn enter(&mut self, session: &mut Session) -> pingora_core::Result<bool> {
-        match self.admitted(session).await {
-            Ok(()) => {
-                self.copy = self.copied(session);
-                Ok(false)
-            }
-            Err(Stop::Left(error)) => {
-                self.left = true;
-                Err(error)
-            }
-            Err(Stop::Refused(error)) => {
-                self.observe(error.blame() == Blame::Upstream);
-                let refusal = self.refusal(session, &error);
-                // A body that is there already need not cost the client its connection.
-                while_it_waits(session, tokio::task::yield_now()).await?;
-                answer(session, refusal).await.map(|()| true)
-            }
-        }
-    }
-
-    /// A copy for the route's mirror, if there is to be one.
-    fn copied(&self, session: &mut Session) -> Option<Capture> {
-        let (row, decision) = (self.row()?, self.decision.as_deref()?);
-        Capture::of(decision.worker, &decision.call, row, session)
-    }
-
-    /// Waits for a slot within the limits, and for an endpoint.
-    async fn admitted(&mut self, session: &mut Session) -> Result<(), Stop> {
-        let Some(row) = self.row() else {
-            return Err(Stop::Left(Error::new(ErrorType::InternalError)));
-        };
-        let timeout = row.timeout;
-        let request = session.req_header();
-        self.clock.wind(timeout, &request.headers);
-        self.key = forward::key(self.policy(), request);
-        self.count(session).await?;
-        self.harmed(session).await?;
-        self.let_in(session).await?;
-        self.next = Some(self.pick(session).await?);
-        Ok(())
-    }
-
-    /// Waits for a slot within the limits of the cluster.
-    async fn let_in(&mut self, session: &mut Session) -> Result<(), Stop> {
-        let Some(cluster) = self.cluster().cloned() else {
-            return Err(Stop::Left(Error::new(ErrorType::InternalError)));
-        };
-        self.since = Instant::now();
-        let admitted = while_it_waits(session, cluster.admit(self.clock.deadline())).await?;
-        self.permit = Some(admitted?);
-        Ok(())
-    }
-
-    /// Does to the request what the route wants done to some.
-    async fn harmed(&self, session: &mut Session) -> Result<(), Stop> {
-        let Some(fault) = self.row().and_then(|row| row.policies.fault.as_ref()) else {
-            return Ok(());
-        };
-        let headers = session.req_header().headers.clone();
-        let carries = |name: &str| headers.contains_key(name);
-        let fault = fault.inject(carries, self.clock.deadline());
-        while_it_waits(session, fault).await?.map_err(Stop::Refused)
-    }
-
-    /// The endpoint of the next try.
-    pub(crate) async fn peer(
-        &mut self,
-        session: &mut Session,
-    ) -> pingora_core::Result<Box<HttpPeer>> {
-        let picked = match self.next.take() {
-            Some(picked) => Ok(picked),
-            None => self.pick(session).await,
-        };
-        let (mut attempt, address) = match picked {
-            Ok(picked) => picked,
-            Err(Stop::Left(error)) => {
-                self.left = true;
-                return Err(error);
-            }
-            Err(Stop::Refused(error)) => {
-                self.tries.keep(error);
-                return Err(Error::new(ErrorType::ConnectNoRoute));
-            }
-        };
-        let Some(cluster) = self.cluster() else {
-            return Err(Error::new(ErrorType::InternalError));
-        };
-        attempt.set_deadline(self.clock.deadline(), self.clock.is_impatient());
-        let left = self
-            .clock
-            .deadline()
-            .saturating_duration_since(Instant::now());
-        let patience = self.try_limit().map_or(left, |limit| limit.min(left));
-        let peer = connect::peer(cluster, attempt.endpoint(), address, patience);
-        self.attempt = Some(attempt);
-        Ok(Box::new(peer))
-    }
-
-    /// An endpoint for the next try, when it is time for it. Where none is left but such as have no connection
-    /// free, they are waited for; where none is left at all, the next fallback is asked.
-    async fn pick(&mut self, session: &mut Session) -> Result<(Attempt, SocketAddr), Stop> {
-        let worker = self
-            .decision
-            .as_deref()
-            .map_or(0, |decision| decision.worker);
-        loop {
-            if let Some(moment) = self.tries.not_before() {
-                while_it_waits(session, sleep_until(moment)).await?;
-            }
-            let (now, deadline) = (Instant::now(), self.clock.deadline());
-            if now >= deadline {
-                return Err(CallError::DeadlineExceeded.into());
-            }
-            let Some(cluster) = self.cluster().cloned() else {
-                return Err(Stop::Left(Error::new(ErrorType::InternalError)));
-            };
-            let error = match self.tries.start(&cluster, worker) {
-                Ok(picked) => return Ok(picked),
-                Err(error) => error,
-            };
-            if self.tries.is_crowded() {
-                while_it_waits(session, sleep_until(deadline.min(now + CROWDED))).await?;
-                self.tries.ask_again();
-                continue;
-            }
-            if self.may(session, |tries, terms| tries.nowhere(terms)) {
-                continue;
-            }
-            let failure = self.tries.last().unwrap_or(error.into());
-            if !self.falls_back(session, &failure) {
-                return Err(Stop::Refused(failure));
-            }
-            self.let_in(session).await?;
-        }
-    }
-
-    /// Whether a request that no backend has executed goes to another cluster.
-    fn falls_back(&mut self, session: &Session, failure: &GatewayError) -> bool {
-        let (Some(row), GatewayError::Call(error)) = (self.row(), failure) else {
-            return false;
-        };
-        if !broken::is_replayable(session) {
-            return false;
-        }
-        let Some(next) = row.policies.destination.fall_back(self.chosen, error) else {
-            return false;
-        };
-        self.chosen = next;
-        (self.tries, self.permit) = (Tries::default(), None);
-        true
-    }
-
     /// A connection is there: the request as the backend gets it.
     pub(crate) fn forward(
         &mut self,
@@ -388,17 +229,32 @@ impl Pass {
     }
 
     /// A piece of the request's body has come.
-    pub(crate) fn uploading(&mut self, session: &Session, piece: Option<&Bytes>, last: bool) {
+    pub(crate) fn uploading(
+        &mut self,
+        session: &Session,
+        piece: Option<&Bytes>,
+        last: bool,
+    ) -> pingora_core::Result<()> {
+        let uploaded = session.as_ref().body_bytes_read();
+        if self.is_too_large(uploaded as u64) {
+            return Err(Error::new(failure::TOO_LARGE).into_down());
+        }
         if let (Some(decision), Some(copy)) = (self.decision.as_deref(), &mut self.copy)
             && let Some(mirror) = decision.row().and_then(|row| row.policies.mirror.as_ref())
         {
             copy.request_body(mirror, piece.map_or(&[], |piece| piece), last);
         }
         let now = Instant::now();
-        let uploaded = session.as_ref().body_bytes_read();
         if self.answered.is_none() && self.clock.uploading(now, uploaded) {
             self.arm(now);
         }
+        Ok(())
+    }
+
+    /// Whether a body of so many bytes is more than the listeners take.
+    fn is_too_large(&self, bytes: u64) -> bool {
+        let decision = self.decision.as_deref();
+        decision.is_some_and(|decision| bytes > decision.max_body)
     }
 
     /// The backend is answering: from here on it is only silence that is bounded.
@@ -406,6 +262,9 @@ impl Pass {
         let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if response.status.is_informational() && !upgraded {
             return;
+        }
+        if !upgraded {
+            forward::dismiss(response);
         }
         self.disarm();
         if let Some(copy) = &mut self.copy {
@@ -500,19 +359,5 @@ impl Pass {
             let took = self.clock.began.elapsed();
             row.stats.answered(decision.worker, status, took);
         }
-    }
-}
-
-// === impl Stop ===
-
-impl From<Box<Error>> for Stop {
-    fn from(error: Box<Error>) -> Self {
-        Self::Left(error)
-    }
-}
-
-impl From<CallError> for Stop {
-    fn from(error: CallError) -> Self {
-        Self::Refused(error.into())
     }
 }

@@ -22,6 +22,7 @@ mod policies {
     mod overload;
     mod panic;
     mod pass_elsewhere;
+    mod pass_hygiene;
     mod pass_retries;
     mod pass_setup;
     mod rate_limit;

@@ -13,15 +13,12 @@ use tokio::time::Instant;
 use super::Pass;
 use super::failure::{self, Failure};
 use super::tries::{Terms, Tries};
-use crate::edge::{Alarm, Refusal};
+use crate::edge::Alarm;
 use crate::error::GatewayError;
 use crate::upstream::{Attempt, CLOCK_SLACK, CallError, Endpoint, Outcome, RetryReason, connect};
 
 /// What pingora is told when an answer is not taken.
 const DECLINED: ErrorType = ErrorType::new("the answer asks for another try");
-
-/// What a client is told whose header pingora does not pass on.
-const UNFIT: Refusal = Refusal::BadRequest("the header nominates fields that cannot be dropped");
 
 impl Pass {
     /// Whether the request can be sent again although it may have been executed.
@@ -151,7 +148,7 @@ impl Pass {
     /// The answer had begun: nothing can be done but to count it.
     fn broken_midway(&mut self, mut attempt: Attempt, error: &Error) {
         match Failure::of(error) {
-            Failure::Left | Failure::Internal | Failure::Invalid => {}
+            Failure::Left | Failure::Internal | Failure::Invalid(_) => {}
             Failure::Silent => attempt.settle(Outcome::Timeout),
             _ => attempt.settle(Outcome::Reset),
         }
@@ -193,12 +190,14 @@ impl Pass {
                 attempt.finish(Outcome::GoneAway);
                 return true;
             }
-            Failure::Invalid | Failure::Internal => {
+            Failure::Invalid(refusal) => {
                 attempt.withdraw();
-                self.tries.keep(match failure {
-                    Failure::Invalid => GatewayError::Refused(UNFIT),
-                    _ => GatewayError::Broken(told()),
-                });
+                self.tries.keep(GatewayError::Refused(refusal));
+                return false;
+            }
+            Failure::Internal => {
+                attempt.withdraw();
+                self.tries.keep(GatewayError::Broken(told()));
                 return false;
             }
             Failure::Reset => {

@@ -3,13 +3,27 @@
 use http::Method;
 use pingora_core::{Error, ErrorSource, ErrorType};
 
+use crate::edge::Refusal;
+
+/// What pingora is told of a body that is longer than the listeners take.
+pub(super) const TOO_LARGE: ErrorType = ErrorType::new("the request body is too large");
+
+/// What pingora calls a chunked body that is none.
+const INVALID_CHUNK: ErrorType = ErrorType::new("InvalidChunk");
+
+/// What a client is told whose header pingora does not pass on.
+const UNFIT: Refusal = Refusal::BadRequest("the header nominates fields that cannot be dropped");
+
+/// What a client is told whose chunked body cannot be read.
+const MALFORMED: Refusal = Refusal::BadRequest("the chunked body is malformed");
+
 /// How an exchange with a backend broke before there was anything of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// Nobody waits for an answer any more.
     Left,
     /// The request is not one that can be passed on.
-    Invalid,
+    Invalid(Refusal),
     /// The backend refused the stream unprocessed.
     RefusedStream,
     /// The backend closes the connection, and has not looked at this stream.
@@ -29,10 +43,7 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn of(error: &Error) -> Self {
         match error.esource() {
-            ErrorSource::Downstream if *error.root_etype() == ErrorType::InvalidHTTPHeader => {
-                return Self::Invalid;
-            }
-            ErrorSource::Downstream => return Self::Left,
+            ErrorSource::Downstream => return Self::of_client(error.root_etype()),
             ErrorSource::Internal => return Self::Internal,
             ErrorSource::Upstream | ErrorSource::Unset => {}
         }
@@ -46,6 +57,15 @@ impl Failure {
             }
             ErrorType::InternalError => Self::Internal,
             _ => Self::Reset,
+        }
+    }
+
+    fn of_client(what: &ErrorType) -> Self {
+        match *what {
+            ErrorType::InvalidHTTPHeader => Self::Invalid(UNFIT),
+            TOO_LARGE => Self::Invalid(Refusal::BodyTooLarge),
+            INVALID_CHUNK => Self::Invalid(MALFORMED),
+            _ => Self::Left,
         }
     }
 
@@ -92,7 +112,9 @@ mod tests {
         let left = error(ErrorType::ReadError).into_down();
         assert_eq!(Failure::of(&left), Failure::Left);
         let invalid = error(ErrorType::InvalidHTTPHeader);
-        assert_eq!(Failure::of(&invalid.into_down()), Failure::Invalid);
+        assert_eq!(Failure::of(&invalid.into_down()), Failure::Invalid(UNFIT));
+        let unreadable = error(INVALID_CHUNK).into_down();
+        assert_eq!(Failure::of(&unreadable), Failure::Invalid(MALFORMED));
         let garbled = error(ErrorType::InvalidHTTPHeader);
         assert_eq!(Failure::of(&garbled.into_up()), Failure::Garbled);
     }

@@ -1,7 +1,9 @@
-//! The request as a backend gets it: who asked, by which door, under which id.
+//! Requests and answers on their way through: who asked, by which door, under which id; and of an answer, without
+//! what belonged to the connection that it came by.
 
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue};
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::failure::is_idempotent;
@@ -27,4 +29,22 @@ pub(super) fn key(
         return None;
     }
     policy.own_key(&[])
+}
+
+/// Takes from an answer the lines that were about the connection to the backend (RFC 9110 section 7.6.1).
+pub(super) fn dismiss(response: &mut ResponseHeader) {
+    let options: Vec<HeaderName> = response
+        .headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok())
+        // How the body ends is not for a list to forget.
+        .filter(|name| *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING)
+        .collect();
+    for name in options {
+        response.remove_header(&name);
+    }
+    response.remove_header("keep-alive");
+    response.remove_header("proxy-connection");
 }

@@ -4,8 +4,9 @@
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::Pass;
 use super::client::while_it_waits;
-use super::{Pass, Stop};
+use super::entry::Stop;
 use crate::edge::Headers;
 use crate::rate_limit::{self, RouteLimit, Ticket};
 
