@@ -125,8 +125,7 @@ impl CallError {
             Self::Reset(reason) => code_of_reset(*reason),
             Self::NotGrpc { status, .. } => code_of_http(*status),
             Self::NoStatus => code::UNKNOWN,
-            Self::Malformed(_) => code::INTERNAL,
-            Self::TooLarge { .. } => code::RESOURCE_EXHAUSTED,
+            Self::Malformed(_) | Self::TooLarge { .. } => code::INTERNAL,
         }
     }
 
@@ -180,12 +179,11 @@ impl From<Refused> for CallError {
     }
 }
 
+/// The table of gRPC gives some of them codes that HTTP answers with 4xx. But the call may have been executed, and
+/// the caller did nothing wrong: a backend that breaks a stream off has failed, whatever word it says.
 fn code_of_reset(reason: Reason) -> u32 {
     match reason {
-        Reason::REFUSED_STREAM => code::UNAVAILABLE,
-        Reason::CANCEL => code::CANCELLED,
-        Reason::ENHANCE_YOUR_CALM => code::RESOURCE_EXHAUSTED,
-        Reason::INADEQUATE_SECURITY => code::PERMISSION_DENIED,
+        Reason::REFUSED_STREAM | Reason::ENHANCE_YOUR_CALM => code::UNAVAILABLE,
         _ => code::INTERNAL,
     }
 }
@@ -232,15 +230,15 @@ mod tests {
     }
 
     #[test]
-    fn resets_map_as_the_grpc_documents_say() {
+    fn resets_are_failures_of_the_backend() {
         for (reason, code) in [
             (0, 13),
             (1, 13),
             (2, 13),
             (7, 14),
-            (8, 1),
-            (11, 8),
-            (12, 7),
+            (8, 13),
+            (11, 14),
+            (12, 13),
             (13, 13),
             (99, 13),
         ] {
