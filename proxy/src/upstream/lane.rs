@@ -22,6 +22,8 @@ use super::probe;
 
 /// Who waits for a stream looks again after this time, whatever happens.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Why there is no connection where there may be no more.
+const NO_ROOM: &str = "the limit of connections is reached";
 
 /// The connections, and news of them.
 #[derive(Debug, Default)]
@@ -65,7 +67,15 @@ enum Found<'a> {
     Slot(Slot<'a>),
     /// Wait for an attempt that ends after this many others, or for a stream.
     Wait(u64),
+    /// There is no connection, and the limit on them allows none.
+    NoRoom,
     Failed(Arc<str>),
+}
+
+/// Why no attempt was started.
+enum NotStarted {
+    NoRoom,
+    Impossible(&'static str),
 }
 
 /// A stream to `endpoint` for a call of this worker.
@@ -76,12 +86,22 @@ pub(crate) async fn checkout(
     endpoint: &Arc<Endpoint>,
     worker: usize,
 ) -> Result<Slot<'_>, Arc<str>> {
-    let lane = endpoint.lane(worker);
-    let mut since = match lane.find(endpoint, worker, None) {
+    let (worker, found) = match endpoint.lane(worker).find(endpoint, worker, None) {
+        // All connections that there may be are other workers': then one of those carries the call.
+        Found::NoRoom => {
+            let other = endpoint.lanes.iter().position(Lane::is_in_use);
+            let other = other.ok_or(NO_ROOM)?;
+            (other, endpoint.lane(other).find(endpoint, other, None))
+        }
+        found => (worker, found),
+    };
+    let mut since = match found {
         Found::Slot(slot) => return Ok(slot),
         Found::Failed(why) => return Err(why),
+        Found::NoRoom => return Err(NO_ROOM.into()),
         Found::Wait(attempts) => attempts,
     };
+    let lane = endpoint.lane(worker);
     let _waiting = Waiting::new(&lane.waiting);
     loop {
         let mut changed = pin!(lane.changed.notified());
@@ -89,6 +109,7 @@ pub(crate) async fn checkout(
         match lane.find(endpoint, worker, Some(since)) {
             Found::Slot(slot) => return Ok(slot),
             Found::Failed(why) => return Err(why),
+            Found::NoRoom => return Err(NO_ROOM.into()),
             Found::Wait(attempts) => since = attempts.max(since),
         }
         // The peer may allow more streams without any event of this lane.
@@ -138,9 +159,16 @@ impl Lane {
         match start_attempt(endpoint, worker) {
             Ok(()) => state.connecting = true,
             Err(_) if full => {}
-            Err(why) => return Found::Failed(why),
+            Err(NotStarted::NoRoom) => return Found::NoRoom,
+            Err(NotStarted::Impossible(why)) => return Found::Failed(why.into()),
         }
         Found::Wait(state.attempts)
+    }
+
+    /// Whether it has a connection, or is about to.
+    fn is_in_use(&self) -> bool {
+        let state = self.state.lock();
+        state.connecting || !state.connections.is_empty()
     }
 
     /// A connection is there, by an attempt of this lane or by a probe.
@@ -238,14 +266,14 @@ impl Lane {
 }
 
 /// Starts an attempt on this worker's runtime. It goes on if the caller gives up: others wait for it too.
-fn start_attempt(endpoint: &Arc<Endpoint>, worker: usize) -> Result<(), Arc<str>> {
-    let cluster = endpoint.cluster().ok_or("the cluster was removed")?;
-    let address = endpoint
-        .socket_addr()
-        .ok_or("the host name has no address")?;
+fn start_attempt(endpoint: &Arc<Endpoint>, worker: usize) -> Result<(), NotStarted> {
+    let gone = NotStarted::Impossible("the cluster was removed");
+    let cluster = endpoint.cluster().ok_or(gone)?;
+    let nowhere = NotStarted::Impossible("the host name has no address");
+    let address = endpoint.socket_addr().ok_or(nowhere)?;
     let reserved = cluster
         .reserve_connection(endpoint)
-        .ok_or("the limit of connections is reached")?;
+        .ok_or(NotStarted::NoRoom)?;
     let endpoint = Arc::clone(endpoint);
     tokio::spawn(async move {
         let recoveries = endpoint.recoveries();
