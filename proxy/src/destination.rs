@@ -191,6 +191,11 @@ impl Destination {
         })
     }
 
+    /// Whether there is another cluster for what the chosen one cannot take.
+    pub(crate) fn has_fallback(&self) -> bool {
+        !self.fallback.is_empty()
+    }
+
     /// A request was taken by the cluster that it was to go to.
     pub(crate) fn taken(&self, chosen: Chosen) {
         if chosen.why != Why::Fallback && !self.fallback.is_empty() {

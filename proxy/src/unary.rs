@@ -353,6 +353,7 @@ fn terms<'p>(row: &Row, policy: &'p CallPolicy, head: &Head) -> upstream::Terms<
         repeatable: policy.may_repeat(head.method().as_str()),
         deadline: head.received() + timeout,
         impatient: timeout < row.timeout,
+        elsewhere: row.policies.destination.has_fallback(),
     }
 }
 

@@ -16,6 +16,7 @@ mod policies {
     mod fault;
     mod hedging;
     mod http_destination;
+    mod limits;
     mod migration;
     mod mirror;
     mod outliers;

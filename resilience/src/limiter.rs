@@ -81,6 +81,14 @@ impl Limiter {
         Ok(Permit { limiter })
     }
 
+    /// A permit if one is free now.
+    pub fn try_acquire<L>(limiter: L) -> Option<Permit<L>>
+    where
+        L: Deref<Target = Self>,
+    {
+        limiter.try_take().then(|| Permit { limiter })
+    }
+
     fn try_take(&self) -> bool {
         self.free.try_acquire().map(SemaphorePermit::forget).is_ok()
     }

@@ -263,6 +263,12 @@ impl Cluster {
     }
 
     /// A line for people: three endpoints with their reasons.
+    /// Whether no endpoint could be connected to just now.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        let members = self.members.lock();
+        !members.iter().any(|member| member.health.is_within_reach())
+    }
+
     fn why_none_usable(&self, now: Instant) -> Arc<str> {
         let members = self.members.lock();
         let reasons: Vec<_> = members

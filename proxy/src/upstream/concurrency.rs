@@ -102,6 +102,11 @@ impl Concurrency {
         self.wait(Arc::clone(&self.limiter), deadline).await
     }
 
+    /// A slot for a try beside others of its call, if one is free now: nothing is gained by waiting for it.
+    pub(crate) fn free_slot(&self) -> Option<Permit<&Limiter>> {
+        Limiter::try_acquire(&*self.limiter)
+    }
+
     async fn wait<L>(&self, limiter: L, deadline: Instant) -> Result<Permit<L>, CallError>
     where
         L: Deref<Target = Limiter>,

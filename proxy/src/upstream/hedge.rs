@@ -83,9 +83,9 @@ async fn with_company<E: Exchange>(
             () = until(next) => {
                 let now = Instant::now();
                 next = match history.hedge(now) {
-                    Some((attempt, permit)) => {
+                    Some((attempt, company)) => {
                         running.0.push(Box::pin(async move {
-                            let _permit = permit;
+                            let _company = company;
                             tried(attempt, worker, what).await
                         }));
                         now.checked_add(delay)

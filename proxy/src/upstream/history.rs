@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use resilience::limiter::{Limiter, Permit};
 use resilience::retry::{Next, Pushback, Series};
 use tokio::time::Instant;
 
@@ -47,6 +48,13 @@ pub(crate) struct History<'a, E: Exchange> {
     hedges: u32,
     /// What it would end with.
     last: Option<Result<E::Reply, CallError>>,
+}
+
+/// The right to one try beside others of the same call: it is in flight like any other.
+#[derive(Debug)]
+pub(crate) struct Company<'a> {
+    _slot: Permit<&'a Limiter>,
+    _permit: RetryPermit,
 }
 
 /// What comes next.
@@ -144,10 +152,7 @@ impl<'a, E: Exchange> History<'a, E> {
     pub(crate) fn nowhere(&mut self, none: NoPick) -> Step {
         let now = Instant::now();
         let again = match &self.last {
-            None => {
-                self.last = Some(Err(self.cluster.no_pick(none, now)));
-                return Step::Stop;
-            }
+            None | Some(Err(CallError::NoHealthyUpstream(_))) => return self.nobody(none, now),
             Some(Err(error)) if error.never_executed() => never_reached(error),
             Some(_) => return Step::Stop,
         };
@@ -162,18 +167,41 @@ impl<'a, E: Exchange> History<'a, E> {
         self.again(again, None, now)
     }
 
+    /// What follows when nobody could be asked so far: a route that tries again where no connection comes about
+    /// waits for somebody who can be reached. The budget has no say in it: it adds no load.
+    fn nobody(&mut self, none: NoPick, now: Instant) -> Step {
+        let waits = none == NoPick::NoneUsable && !self.terms.elsewhere;
+        self.last = Some(Err(self.cluster.no_pick(none, now)));
+        let retry = self.terms.policy.retry.as_ref().filter(|retry| {
+            waits && retry.wants(Reason::Connect) && self.cluster.is_out_of_reach()
+        });
+        let Some(retry) = retry else {
+            return Step::Stop;
+        };
+        let series = self.series.get_or_insert_with(|| retry.series());
+        match series.after(now, self.terms.deadline, None) {
+            Next::Again(wait) => Step::After(wait),
+            Next::Stop(_) => Step::Stop,
+        }
+    }
+
     /// Another try beside those under way, at an endpoint of its own, if there may be one.
-    pub(crate) fn hedge(&mut self, now: Instant) -> Option<(Attempt, RetryPermit)> {
+    pub(crate) fn hedge(&mut self, now: Instant) -> Option<(Attempt, Company<'a>)> {
         let most = self.terms.policy.hedge.as_ref()?.max;
         if self.hedges >= most {
             return None;
         }
+        let slot = self.cluster.concurrency().free_slot()?;
         let picked = self.cluster.select(&self.tried, now).ok()?;
         let permit = self.cluster.may_retry(now)?;
         self.hedges += 1;
         self.cluster.retried(Reason::Hedge);
         self.asked(&picked.endpoint);
-        Some((Attempt::start(picked, self.worker, now), permit))
+        let company = Company {
+            _slot: slot,
+            _permit: permit,
+        };
+        Some((Attempt::start(picked, self.worker, now), company))
     }
 
     /// The endpoint is not to be asked again while there are others.

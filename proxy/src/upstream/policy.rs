@@ -57,6 +57,8 @@ pub struct Terms<'a> {
     pub deadline: Instant,
     /// Whether the caller asked for less time than the route has: what is late then is not the endpoint's fault.
     pub impatient: bool,
+    /// Whether another cluster takes the call if nobody can be reached here: then nothing is waited for.
+    pub elsewhere: bool,
 }
 
 /// When a call is tried again.
@@ -163,6 +165,7 @@ impl Terms<'_> {
             repeatable: false,
             deadline,
             impatient: false,
+            elsewhere: false,
         }
     }
 }

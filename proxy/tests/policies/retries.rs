@@ -263,6 +263,40 @@ async fn a_backend_says_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn a_backend_that_is_known_to_be_down_is_waited_for() {
+    let mut backend = always(ok()).await;
+    let none = "retry_budget: { ratio: 0%, min_per_second: 0 }";
+    let waits = "attempts: 10, backoff: { base: 800ms, max: 800ms }";
+    let route = format!("retry: {{ {waits} }}");
+    let mesh = Mesh::start(&[&backend], none, &route).await;
+    assert_eq!(mesh.reads(1).await, [200]);
+    backend.stop().await;
+    eventually("the endpoint to be out of reach", PATIENCE, || async {
+        let endpoint = mesh.endpoint(0).await;
+        (endpoint["usable"] == false).then_some(()).ok_or(endpoint)
+    })
+    .await;
+    let back = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        backend.restart().await;
+    };
+    let (statuses, ()) = tokio::join!(mesh.reads(1), back);
+    assert_eq!((statuses, backend.calls()), (vec![200], 2));
+
+    backend.stop().await;
+    mesh.configure(none, "retry: { on: [reset] }");
+    eventually("a quick refusal", PATIENCE, || async {
+        let began = Instant::now();
+        let statuses = mesh.reads(1).await;
+        let quick = began.elapsed() < Duration::from_millis(50);
+        (quick && statuses == [503])
+            .then_some(())
+            .ok_or(format!("{statuses:?}"))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_proxy_in_between_may_say_it_with_retry_after() {
     let busy = |seconds: &'static str| Answer::Http {
         status: 503,

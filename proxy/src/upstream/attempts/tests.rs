@@ -193,6 +193,7 @@ async fn run_in(
             repeatable,
             deadline: start + deadline,
             impatient: false,
+            elsewhere: false,
         },
         script: Mutex::new(script.iter().copied().collect()),
         then,
