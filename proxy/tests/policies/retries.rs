@@ -391,7 +391,7 @@ async fn an_increment_that_is_sent_once_gets_no_key() {
 #[tokio::test]
 async fn a_counter_that_hangs_under_an_increment_counts_it_once() {
     let counter = testkit::mesh::counter("memory").await;
-    let route = "retry: { attempts: 10, on: [timeout, reset], per_try_timeout: 200ms }";
+    let route = "retry: { attempts: 10, on: [connect, timeout, reset], per_try_timeout: 200ms }";
     let mesh = Mesh::at(vec![counter.address("grpc")], PLENTY, route).await;
     // The same client meets the same worker, whose connection is there.
     let mut client = mesh.client().await;
