@@ -35,7 +35,7 @@ pub(crate) fn redirect(
     });
     let host = fields.read("host", report, |value, report| value.parsed(report, host));
     let path = fields.read("path", report, |value, report| {
-        value.parsed(report, matching::literal_path)
+        value.parsed(report, own_path)
     });
     let path_prefix = path_prefix(value, &fields, matches, report);
     if fields.has("path") && fields.has("path_prefix") {
@@ -71,6 +71,16 @@ pub(crate) fn rewrite(
     Some(Rewrite { path_prefix, host })
 }
 
+/// A path of the same host: one that begins with two slashes is read as another host by clients.
+fn own_path(text: &str) -> Result<String, String> {
+    match text.starts_with("//") {
+        true => Err(format!(
+            "`{text}` begins with two slashes, which clients read as a host: write `host` and one slash"
+        )),
+        false => matching::literal_path(text),
+    }
+}
+
 /// What stands for the prefix of the match, which therefore has to have one.
 fn path_prefix(
     value: &Value<'_>,
@@ -79,7 +89,7 @@ fn path_prefix(
     report: &mut Report,
 ) -> Option<String> {
     let prefix = fields.read("path_prefix", report, |value, report| {
-        value.parsed(report, matching::literal_path)
+        value.parsed(report, own_path)
     })?;
     if let Some(matches) = matches
         && !matches!(matches.path, PathMatch::Prefix(_))
