@@ -8,6 +8,7 @@
 use http::{HeaderName, HeaderValue};
 use mesh_config::model::RateLimit;
 use resilience::rate::Decision;
+use smallvec::SmallVec;
 
 use super::Ticket;
 use crate::edge::Headers;
@@ -44,15 +45,16 @@ impl Fields {
 
     fn limit(&self, decision: &Decision) -> Option<HeaderValue> {
         let mut number = itoa::Buffer::new();
-        let mut text = String::with_capacity(self.name.len() + 32);
-        text.push_str(&self.name);
-        text.push_str(";r=");
-        text.push_str(number.format(decision.remaining));
+        let mut text = SmallVec::<[u8; 96]>::new();
+        text.extend_from_slice(self.name.as_bytes());
+        text.extend_from_slice(b";r=");
+        text.extend_from_slice(number.format(decision.remaining).as_bytes());
         if !decision.reset_after.is_zero() {
-            text.push_str(";t=");
-            text.push_str(number.format(whole_seconds(decision.reset_after)));
+            text.extend_from_slice(b";t=");
+            let seconds = whole_seconds(decision.reset_after);
+            text.extend_from_slice(number.format(seconds).as_bytes());
         }
-        HeaderValue::try_from(text).ok()
+        HeaderValue::from_bytes(&text).ok()
     }
 }
 

@@ -9,6 +9,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderName, HeaderValue};
 use mesh_config::model::{self as config, HedgeAfter, RetryOn};
 use resilience::backoff::Backoff;
@@ -144,14 +146,22 @@ impl CallPolicy {
         if sent.iter().any(|(known, _)| known == name) {
             return None;
         }
-        let key = format!("gateway-{:032x}", fastrand::u128(..));
-        let key = HeaderValue::try_from(key).ok()?;
+        let key = HeaderValue::from_bytes(&fresh_key()).ok()?;
         Some([(name.clone(), key), (KEY_ORIGIN, GATEWAY)])
     }
 
     fn is_some(&self) -> bool {
         self.retry.is_some() || self.hedge.is_some()
     }
+}
+
+/// A key that nobody else has: 128 random bits behind a word that says whose it is.
+fn fresh_key() -> [u8; 30] {
+    let mut key = *b"gateway-0000000000000000000000";
+    let random = fastrand::u128(..).to_ne_bytes();
+    // 16 bytes are 22 digits, which is the room that there is.
+    let _ = URL_SAFE_NO_PAD.encode_slice(random, &mut key[8..]);
+    key
 }
 
 // === impl Terms ===
@@ -252,5 +262,22 @@ impl HedgeTerms {
         };
         let (_, live) = all.iter().find(|(name, _)| **name == *cluster)?;
         Some(live)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn fresh_keys_are_visible_and_nobody_else_s() {
+        let keys: HashSet<_> = (0..1000).map(|_| fresh_key()).collect();
+        assert_eq!(keys.len(), 1000);
+        for key in keys {
+            assert!(key.starts_with(b"gateway-"));
+            assert!(key.iter().all(u8::is_ascii_graphic));
+        }
     }
 }

@@ -202,14 +202,14 @@ async fn a_message_larger_than_accepted_is_refused() {
 }
 
 #[tokio::test]
-async fn resets_have_their_codes() {
+async fn resets_are_the_backend_s_failures() {
     for (reason, code) in [
         (Reason::NO_ERROR, 13),
         (Reason::INTERNAL_ERROR, 13),
         (Reason::REFUSED_STREAM, 14),
-        (Reason::CANCEL, 1),
-        (Reason::ENHANCE_YOUR_CALM, 8),
-        (Reason::INADEQUATE_SECURITY, 7),
+        (Reason::CANCEL, 13),
+        (Reason::ENHANCE_YOUR_CALM, 14),
+        (Reason::INADEQUATE_SECURITY, 13),
     ] {
         let error = outcome(Answer::Reset(reason)).await.unwrap_err();
         assert_eq!(error.grpc_code(), code, "{reason}: {error}");
