@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measures highpress-proxy beside Envoy's transcoder, grpc-gateway and a floor, in front of the same counter service.
+"""Measures highpress-proxy beside Envoy's transcoder, grpc-gateway and a floor in front of the same gRPC backends, and
+beside nginx and pingora that pass plain HTTP through untouched.
 
 Everything is on the loopback and bounded; nothing of the system is changed. Sets the peers up on its first run
 (bench/peers/setup.sh) and builds the workspace's programs in release mode. Needs two cores and a quiet machine.
@@ -21,7 +22,13 @@ CLOSED = {
     "get": "GET one counter",
     "increment": "POST increment",
     "batch": "POST batch of 50",
+    "blob": "GET 64 KiB",
+    "stream": "GET a stream of 1,000 messages",
 }
+# Requests of the first round, which finds out how many fill the time, and the least of the others.
+FEWEST = {"blob": 300, "stream": 30}
+# Of --rate.
+RATES = {"get": 1, "increment": 1, "batch": 1 / 3, "blob": 1 / 10, "stream": 1 / 60}
 
 
 def arguments():
@@ -33,7 +40,8 @@ def arguments():
     parser.add_argument("--workloads", nargs="+", choices=CLOSED, default=list(CLOSED))
     parser.add_argument("--peers", nargs="+", choices=peers.STARTERS, default=list(peers.STARTERS))
     parser.add_argument("--rate", type=int, default=3000,
-                        help="requests/s of the open loop, a third of it for batches; 0 leaves it out")
+                        help="requests/s of the open loop, for large answers a part of it; 0 leaves it out")
+    parser.add_argument("--workers", type=int, default=1, help="threads, and cores from 0, of every gateway that can have more than one")
     parser.add_argument("--foreign", type=float, default=0.05, help="share of a core that other programs may take")
     parser.add_argument("--repeats", type=int, default=3, help="tries at an undisturbed measurement")
     parser.add_argument("--no-build", action="store_true", help="use what is in target/release")
@@ -49,7 +57,7 @@ def build():
 def set_up(options):
     if not options.no_build:
         build()
-    if not all(os.access(f"{peers.PEERS}/{name}", os.X_OK) for name in ("envoy", "grpc-gateway")):
+    if not all(os.path.exists(os.path.join(peers.SET_UP, name)) for name in ("bin/envoy", "bin/grpc-gateway", "all.binpb")):
         subprocess.run([os.path.join(peers.ROOT, "bench", "peers", "setup.sh")], check=True)
 
 
@@ -64,7 +72,7 @@ def scenarios(options):
                    ["--connections", connections, "--streams", streams], False)
     if options.rate:
         for workload in options.workloads:
-            rate = options.rate // 3 if workload == "batch" else options.rate
+            rate = int(options.rate * RATES[workload])
             yield (f"{CLOSED[workload]}, {rate} requests/s, 64 connections", workload,
                    ["--connections", "64", "--rate", str(rate)], True)
 
@@ -73,12 +81,14 @@ def measured(bench, options):
     """[(title, open loop?, [{peer: report}])] after warming up, which also says how many requests fill the time."""
     found = [(title, workload, flags, is_open, []) for title, workload, flags, is_open in scenarios(options)]
     for title, workload, flags, is_open, rounds in found:
+        able = [peer for peer in bench.peers if peer.h2c or "--streams" not in flags]
         requests = {}
-        for peer in bench.peers:
-            warm = bench.load(peer, workload, 3000, *flags)
-            requests[peer.name] = max(1000, int(options.seconds * warm["rps"]))
+        for peer in able:
+            fewest = FEWEST.get(workload, 3000)
+            warm = bench.load(peer, workload, fewest, *flags)
+            requests[peer.name] = max(fewest // 3, int(options.seconds * warm["rps"]))
         for turn in range(options.rounds):
-            order = bench.peers[turn % len(bench.peers):] + bench.peers[:turn % len(bench.peers)]
+            order = able[turn % len(able):] + able[:turn % len(able)]
             run = {peer.name: bench.measure(peer, workload, requests[peer.name], *flags) for peer in order}
             rounds.append(run)
             figures = ", ".join(f"{name} {run[name]['cpu_us']:.1f} µs p99 {run[name]['p99_us'] / 1000:.2f} ms" for name in sorted(run))
@@ -92,14 +102,13 @@ def main():
     started = []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         try:
-            counter = peers.start_counter(folder)
-            started.append(counter)
+            for start in (peers.start_counter, peers.start_fixed):
+                started.append(start(folder))
+            addresses = peers.Backends(*(backend.address for backend in started))
             for name in options.peers:
-                started.append(peers.STARTERS[name](counter.address, folder))
-            bench = measure.Bench(counter, started[1:], options)
-            for number in range(10):
-                seed = {"resource_id": f"seed-{number}", "counter_type": "like", "delta": 1_000_000 + number}
-                measure.ask(bench.reader, "/api/v1/counter/increment", seed)
+                started.append(peers.STARTERS[name](addresses, folder, options.workers))
+            bench = measure.Bench(started[:2], started[2:], options)
+            measure.seed(bench.reader)
             idle = {peer.name: measure.memory_mib(peer.pid) for peer in bench.peers}
             results = measured(bench, options)
             after = {peer.name: measure.memory_mib(peer.pid) for peer in bench.peers}

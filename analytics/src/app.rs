@@ -3,35 +3,36 @@
 //! [`App`] is the service over a state, for a process that holds the whole mesh too; [`run`] is the program
 //! `highpress-analytics` around it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
-use service_kit::consul::{ConsulMetrics, Instance, Registration};
+use service_kit::centre::{self, Origins, SettingsHandle};
+use service_kit::grpc::{HealthReporter, report_health};
 use service_kit::metrics::GrpcMetrics;
-use service_kit::{Admin, Drain, Readiness, program, shutdown};
+use service_kit::service::{CommandLine as _, Frame};
+use service_kit::{Admin, Drain, Patience, Readiness};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
-use tonic_health::ServingStatus;
-use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::consumer::{Consumer, Feed};
 use crate::dispatch::Dispatch;
-use crate::exact::ExactState;
+use crate::kafka::KafkaSource;
 use crate::metrics::{Metrics, StatusCollector};
+use crate::peers::Peers;
 use crate::service::{ANALYTICS_SERVICE, Service};
-use crate::settings::Settings;
+use crate::settings::{Arguments, CATALOGUE, Settings};
 use crate::source::Source;
-use crate::state::State;
-use crate::status::{SERVICE, ServiceStatus, VERSION};
+use crate::status::{ServiceStatus, unix_seconds};
+use crate::tally::Tally;
 
-/// The service's name in Consul.
-const CONSUL_SERVICE: &str = "high-go-press-analytics";
+/// The settings of its own that change while the program runs.
+const LIVE: &[&str] = &["peers"];
 
 /// The program's name.
 pub const PROGRAM: &str = "highpress-analytics";
@@ -39,36 +40,42 @@ pub const PROGRAM: &str = "highpress-analytics";
 const MAX_STREAMS: u32 = 4096;
 /// HTTP/2 pings find out that a peer hangs, so that a watch does not outlive its client for long.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
+const FED_INTERVAL: Duration = Duration::from_millis(100);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The analytics service over a state.
 pub struct App {
     status: Arc<ServiceStatus>,
-    state: Arc<dyn State>,
+    tally: Arc<Tally>,
     metrics: Metrics,
     grpc: GrpcMetrics,
     readiness: Readiness,
+    /// Whether there is anything to answer from, however old: what balancers are told.
+    serving: Readiness,
+    peers: Peers,
     applied: watch::Sender<u64>,
 }
 
 impl App {
     /// Registers the service's metrics and puts it together. `store` says in `/status` where the state is kept.
     pub fn new(
-        state: Arc<dyn State>,
+        tally: Arc<Tally>,
         store: &'static str,
         registry: &mut Registry,
         readiness: Readiness,
     ) -> Self {
-        let status = Arc::new(ServiceStatus::new(state.clone(), store, readiness.clone()));
+        let status = Arc::new(ServiceStatus::new(tally.clone(), store, readiness.clone()));
         let metrics = Metrics::register(registry);
         let grpc = GrpcMetrics::register(registry);
         registry.register_collector(Box::new(StatusCollector(status.clone())));
         Self {
             status,
-            state,
+            tally,
             metrics,
             grpc,
             readiness,
+            serving: Readiness::new(),
+            peers: Peers::none(),
             applied: watch::Sender::new(0),
         }
     }
@@ -78,11 +85,27 @@ impl App {
         self.status.clone()
     }
 
+    /// Whether there is anything to answer from: unlike readiness it does not end when events are away.
+    pub fn serving(&self) -> Readiness {
+        self.serving.clone()
+    }
+
+    /// Asks these for their shares of every answer.
+    #[must_use]
+    pub fn with_peers(mut self, peers: Peers) -> Self {
+        self.peers = peers;
+        self
+    }
+
     /// Feeds the state from a source: spawn what it returns' `run`.
     pub fn consume<S: Source>(&self, source: S) -> Consumer<S> {
         self.status.set_source(source.name(), source.head());
+        // At once, so that nobody who asks early is told that nothing has been read yet.
+        if let Err(error) = self.tally.assign(source.fixed(), unix_seconds()) {
+            tracing::error!(%error, "the stored state cannot be read");
+        }
         let feed = Feed {
-            state: self.state.clone(),
+            tally: self.tally.clone(),
             metrics: self.metrics.clone(),
             readiness: self.readiness.clone(),
             applied: self.applied.clone(),
@@ -95,17 +118,19 @@ impl App {
         self,
         listener: TcpListener,
         drain: Drain,
-        drain_timeout: Duration,
+        drain_timeout: impl Into<Patience>,
     ) -> anyhow::Result<()> {
+        let drain_timeout = drain_timeout.into();
         let health = HealthReporter::new();
         let service = Service {
             status: self.status,
             metrics: self.metrics,
             grpc: self.grpc,
+            peers: self.peers,
             applied: self.applied.subscribe(),
             drain: drain.clone(),
         };
-        let dispatch = Dispatch::new(service, HealthService::from_health_reporter(health.clone()))
+        let dispatch = Dispatch::new(service, &health)
             .context("the built-in descriptor set cannot be served by reflection")?;
         let connections = TcpListenerStream::new(listener).map(|accepted| {
             accepted.inspect(|stream| {
@@ -124,11 +149,12 @@ impl App {
             .serve_with_incoming_shutdown(dispatch, connections, begun);
         let deadline = async {
             drain.begun().await;
-            tokio::time::sleep(drain_timeout).await;
+            tokio::time::sleep(drain_timeout.get()).await;
         };
         tokio::select! {
             served = server => served.context("the gRPC server failed"),
-            () = report_health(health, self.readiness) => Ok(()),
+            () = report_health(health, self.serving.clone(), ANALYTICS_SERVICE) => Ok(()),
+            () = serve_when_fed(self.serving, self.readiness, self.tally) => Ok(()),
             () = deadline => {
                 tracing::warn!("drain deadline passed: closing connections with calls in flight");
                 Ok(())
@@ -137,86 +163,103 @@ impl App {
     }
 }
 
-/// Keeps the gRPC health service telling what readiness tells.
-async fn report_health(health: HealthReporter, readiness: Readiness) {
-    let mut ready = readiness.subscribe();
-    loop {
-        let status = if *ready.borrow_and_update() {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
-        health.set_service_status("", status).await;
-        health.set_service_status(ANALYTICS_SERVICE, status).await;
-        // The sender lives in `readiness`, so this cannot fail.
-        let _ = ready.changed().await;
+/// Holds back until there is something to answer from: until it is ready, or something is stored.
+async fn serve_when_fed(serving: Readiness, readiness: Readiness, tally: Arc<Tally>) {
+    let waiting = serving.guard("the first events");
+    let fed = async {
+        while tally.positions().iter().next().is_none() {
+            tokio::time::sleep(FED_INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        () = readiness.ready() => {}
+        () = fed => {}
     }
+    drop(waiting);
+    std::future::pending().await
 }
 
 /// Runs the program until it is told to end and has drained.
-pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    // First of all, so that a signal during start-up is not lost.
-    let asked = shutdown::signal().context("cannot listen for signals")?;
-    shutdown::hangups_need_a_restart().context("cannot listen for signals")?;
-    let readiness = Readiness::new();
-    let starting = readiness.guard("start-up");
-    let (listener, address) = bind("--listen", settings.listen).await?;
-    let mut registry = service_kit::metrics::registry(SERVICE, VERSION);
-    let state = open(&settings)?;
-    let app = App::new(state, "embedded", &mut registry, readiness.clone());
-    let status = app.status();
-    let consul_metrics = ConsulMetrics::register(&mut registry);
-    let admin = Admin::new(SERVICE, VERSION, registry, readiness.clone())
-        .status(move || status.to_json())
-        .bind(settings.admin)
-        .await
-        .with_context(|| format!("--admin: cannot listen on {}", settings.admin))?;
-    tracing::warn!("no source of events: serving what is stored, counting nothing new");
-
-    let drain = Drain::new();
-    let serving = tokio::spawn(app.serve(listener, drain.clone(), settings.drain_timeout));
-    let instance = Instance {
-        service: CONSUL_SERVICE,
-        version: VERSION,
-        serves: address,
-        admin: admin.local_address(),
+///
+/// # Errors
+/// If an address cannot be bound, or the state cannot be opened.
+pub async fn run(settings: Settings, origins: Origins<Settings>) -> anyhow::Result<()> {
+    let (mut frame, listener) = Frame::begin(Arguments::NAMES, settings.listen).await?;
+    let tally = open(&settings)?;
+    let (told, listed) = watch::channel(settings.peers.clone());
+    let peers = Peers::new(peers(&settings, listed));
+    let readiness = frame.readiness.clone();
+    let app = App::new(tally, "embedded", &mut frame.registry, readiness).with_peers(peers);
+    let (status, vitals) = (app.status(), app.serving());
+    let live = frame.follow(&settings, origins, LIVE, move |settings: &Settings| {
+        told.send_replace(settings.peers.clone());
+    })?;
+    let pages = move |admin: Admin, told: SettingsHandle| {
+        admin.status(move || centre::with_status(status.to_json(), &told))
     };
-    let mut registration = settings
-        .consul
-        .as_ref()
-        .map(|consul| Registration::start(consul, instance, readiness.clone(), &consul_metrics));
-    drop(starting);
-    program::ready(
-        PROGRAM,
-        &[("grpc", address), ("admin", admin.local_address())],
-    );
+    let mut standing = frame.stand(settings.admin, live, pages).await?;
+    let consuming = consume(&app, &settings, &standing.drain)?;
+    let (drain, patience) = (standing.drain.clone(), standing.drain_timeout());
+    let serving = tokio::spawn(app.serve(listener, drain, patience));
+    standing.register(vitals.clone());
+    // Its state may be old for long, and is served all the same.
+    standing.ready(Duration::ZERO).await;
 
-    let signal = asked.await;
-    tracing::info!(%signal, "draining");
-    let _draining = readiness.guard("drain");
-    if let Some(registration) = &mut registration {
-        registration.out_of_traffic().await;
-    }
-    drain.begin();
+    standing.asked().await;
+    let _draining = vitals.guard("drain");
+    standing.close_door().await;
     serving.await.context("the gRPC server failed")??;
-    if let Some(registration) = registration {
-        registration.leave().await;
+    if let Some(consuming) = consuming {
+        consuming.await.context("the consumer failed")?;
     }
-    admin.stop().await;
+    standing.end().await;
     Ok(())
 }
 
-/// Opens the state that the settings name.
-pub fn open(settings: &Settings) -> anyhow::Result<Arc<dyn State>> {
-    Ok(Arc::new(
-        ExactState::open(&settings.data).context("--data")?,
-    ))
+/// Begins to read events, if there is a source of them.
+fn consume(
+    app: &App,
+    settings: &Settings,
+    drain: &Drain,
+) -> anyhow::Result<Option<JoinHandle<()>>> {
+    let Some(source) = &settings.source else {
+        tracing::warn!("no source of events: serving what is stored, counting nothing new");
+        return Ok(None);
+    };
+    let source = KafkaSource::new(source.clone()).context("--source")?;
+    let consumer = app.consume(source);
+    Ok(Some(tokio::spawn(consumer.run(drain.clone()))))
 }
 
-async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("{flag}: cannot listen on {address}"))?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
+/// Who the other instances are: told by Consul, and by the settings, which may change.
+fn peers(
+    settings: &Settings,
+    mut listed: watch::Receiver<Vec<String>>,
+) -> watch::Receiver<Vec<String>> {
+    let Some(consul) = &settings.common.consul else {
+        return listed;
+    };
+    let mut found = service_kit::consul::follow(consul, CATALOGUE);
+    let (sender, receiver) = watch::channel(settings.peers.clone());
+    tokio::spawn(async move {
+        loop {
+            let mut all = listed.borrow_and_update().clone();
+            all.extend(found.borrow_and_update().iter().cloned());
+            sender.send_replace(all);
+            let changed = tokio::select! {
+                changed = found.changed() => changed,
+                changed = listed.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Opens the state that the settings name.
+pub fn open(settings: &Settings) -> anyhow::Result<Arc<Tally>> {
+    let tally = Tally::open(&settings.data, settings.memory, unix_seconds());
+    Ok(Arc::new(tally.context("--data")?))
 }

@@ -1,63 +1,55 @@
 //! From the path of a call to the service that answers it: analytics, health, reflection.
 //!
-//! A plain `match` on four services; anything else is UNIMPLEMENTED.
+//! A plain `match` on the services, that of the peers among them; anything else is UNIMPLEMENTED.
 
 use std::convert::Infallible;
 use std::future::ready;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use proto::analytics::analytics_service_server::AnalyticsServiceServer;
+use proto::analytics::peers_server::PeersServer;
 use service_kit::deadline::{Malformed, grpc_timeout};
+use service_kit::grpc::{Beside, Handler, HealthReporter, ReflectionError, handler, unimplemented};
 use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tonic::codegen::{BoxFuture, Service as Call};
-use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::HealthService;
-use tonic_reflection::server::Builder as Reflection;
 
-use crate::service::{ANALYTICS_SERVICE, Service};
+use crate::service::{ANALYTICS_SERVICE, PEERS_SERVICE, Service};
 
-const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
 /// The largest request; they are small.
 const MAX_MESSAGE: usize = 64 * 1024;
 /// The resolution of the runtime's timers.
 const MOMENT: Duration = Duration::from_millis(1);
 
-type Handler = Arc<dyn Fn(Request<Body>) -> BoxFuture<Response<Body>, Infallible> + Send + Sync>;
-
 /// The services of the gRPC port.
 #[derive(Clone)]
 pub(crate) struct Dispatch {
-    analytics: Handler,
-    health: Handler,
-    reflection_v1: Handler,
-    reflection_v1alpha: Handler,
+    analytics: Handler<Body>,
+    peers: Handler<Body>,
+    beside: Beside<Body>,
 }
 
 impl Dispatch {
-    pub(crate) fn new(
-        service: Service,
-        health: HealthService,
-    ) -> Result<Self, tonic_reflection::server::Error> {
-        let reflection = || {
-            Reflection::configure()
-                .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                .with_service_name(ANALYTICS_SERVICE)
-                .with_service_name(HEALTH_SERVICE)
-        };
+    pub(crate) fn new(service: Service, health: &HealthReporter) -> Result<Self, ReflectionError> {
+        let peers = PeersServer::new(service.clone());
+        let analytics = AnalyticsServiceServer::new(service);
         Ok(Self {
-            analytics: handler(
-                AnalyticsServiceServer::new(service).max_decoding_message_size(MAX_MESSAGE),
-            ),
-            health: handler(HealthServer::new(health)),
-            reflection_v1: handler(reflection().build_v1()?),
-            reflection_v1alpha: handler(reflection().build_v1alpha()?),
+            analytics: handler(analytics.max_decoding_message_size(MAX_MESSAGE)),
+            peers: handler(peers.max_decoding_message_size(MAX_MESSAGE)),
+            beside: Beside::new(health, &[ANALYTICS_SERVICE], proto::DESCRIPTOR_SET)?,
         })
+    }
+
+    fn find(&self, path: &str) -> Option<&Handler<Body>> {
+        let (service, _) = path.strip_prefix('/')?.split_once('/')?;
+        match service {
+            ANALYTICS_SERVICE => Some(&self.analytics),
+            PEERS_SERVICE => Some(&self.peers),
+            other => self.beside.find(other),
+        }
     }
 }
 
@@ -71,39 +63,14 @@ impl Call<Request<Body>> for Dispatch {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let path = request.uri().path();
-        match path
-            .strip_prefix('/')
-            .and_then(|path| path.split_once('/'))
-            .map(|(service, _)| service)
-        {
-            Some(ANALYTICS_SERVICE) => (self.analytics)(request),
-            Some(HEALTH_SERVICE) => (self.health)(request),
-            Some("grpc.reflection.v1.ServerReflection") => (self.reflection_v1)(request),
-            Some("grpc.reflection.v1alpha.ServerReflection") => (self.reflection_v1alpha)(request),
-            _ => {
-                let refused = Status::unimplemented(format!("there is no method {path} here"));
-                Box::pin(ready(Ok(refused.into_http())))
+        match self.find(request.uri().path()) {
+            Some(service) => {
+                let left = grpc_timeout(request.headers());
+                Box::pin(in_time(left, service(request)))
             }
+            None => Box::pin(ready(Ok(unimplemented(request.uri().path())))),
         }
     }
-}
-
-fn handler<S>(service: S) -> Handler
-where
-    S: Call<Request<Body>, Response = Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Future: Send + 'static,
-{
-    // tower's `call` takes the service by `&mut`; the clone is a reference count and some settings.
-    Arc::new(move |request| {
-        let left = grpc_timeout(request.headers());
-        let answer = service.clone().call(request);
-        Box::pin(in_time(left, answer))
-    })
 }
 
 /// Ends a call whose caller waits no longer, a moment before the transport would: it says CANCELLED.

@@ -28,6 +28,7 @@ pub(crate) struct Metrics {
     pub(crate) checkpoint_seconds: Histogram,
     pub(crate) checkpoint_failures: Counter,
     pub(crate) source_failures: Counter,
+    pub(crate) renewals: Counter,
     pub(crate) query_seconds: Histogram,
 }
 
@@ -39,11 +40,12 @@ impl Metrics {
             checkpoint_seconds: duration_histogram(),
             checkpoint_failures: Counter::default(),
             source_failures: Counter::default(),
+            renewals: Counter::default(),
             query_seconds: duration_histogram(),
         };
         registry.register(
             "highpress_analytics_events",
-            "Events read, applied or repeated",
+            "Events read: applied, repeated or poison",
             metrics.events.clone(),
         );
         registry.register(
@@ -67,6 +69,11 @@ impl Metrics {
             metrics.source_failures.clone(),
         );
         registry.register(
+            "highpress_analytics_source_renewals",
+            "Times that the topic of events was found to be made anew",
+            metrics.renewals.clone(),
+        );
+        registry.register(
             "highpress_analytics_query_duration_seconds",
             "Time to answer from the state",
             metrics.query_seconds.clone(),
@@ -74,8 +81,12 @@ impl Metrics {
         metrics
     }
 
-    pub(crate) fn applied(&self, applied: &Applied) {
-        for (result, count) in [("applied", applied.applied), ("repeated", applied.repeated)] {
+    pub(crate) fn applied(&self, applied: &Applied, poison: u64) {
+        for (result, count) in [
+            ("applied", applied.applied),
+            ("repeated", applied.repeated),
+            ("poison", poison),
+        ] {
             self.events
                 .get_or_create(&EventLabels { result })
                 .inc_by(count);
@@ -93,7 +104,7 @@ impl Collector for StatusCollector {
     #[allow(clippy::cast_precision_loss, reason = "Prometheus has only doubles")]
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let lag = self.0.lag();
-        let size = self.0.state().size();
+        let size = self.0.tally().size();
         for (name, help, value) in [
             (
                 "highpress_consumer_lag_messages",
@@ -114,6 +125,11 @@ impl Collector for StatusCollector {
                 "highpress_analytics_cells",
                 "Sums of one counter in one bucket that are kept",
                 size.cells as f64,
+            ),
+            (
+                "highpress_analytics_memory_bytes",
+                "Memory that counters and sums take, about",
+                size.bytes as f64,
             ),
         ] {
             let gauge = ConstGauge::new(value);

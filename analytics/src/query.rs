@@ -143,6 +143,7 @@ fn read_token(token: &str, counter_type: &str, over: Over) -> Result<Place, Inva
     Ok(Place {
         rank,
         value,
+        error: 0,
         resource_id: resource_id.into(),
     })
 }
@@ -343,6 +344,7 @@ mod tests {
         let place = Place {
             rank: 10,
             value: -3,
+            error: 0,
             resource_id: "a b/c".into(),
         };
         let page_token = token(&query, &place);

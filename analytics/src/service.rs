@@ -1,12 +1,14 @@
-//! The gRPC service: checks a request, asks the state on a thread that may wait for its lock, writes the answer.
+//! The gRPC service: checks a request, asks the state (on a thread that may wait for its lock) and the other instances, puts
+//! their shares together.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::analytics::analytics_service_server::AnalyticsService;
+use proto::analytics::peers_server::Peers as PeersService;
 use proto::analytics::{
-    GetStatusRequest, GetStatusResponse, Point, RankedCounter, StatsRequest, StatsResponse,
-    TimeRange, TopCountersRequest, TopCountersResponse,
+    GetStatusRequest, GetStatusResponse, Point, RankedCounter, SharesRequest, SharesResponse,
+    StatsRequest, StatsResponse, TimeRange, TopCountersRequest, TopCountersResponse,
 };
 use service_kit::Drain;
 use service_kit::metrics::GrpcMetrics;
@@ -15,13 +17,18 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
+use crate::gather::{self, Gathered, to_i64};
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::query::{self, Invalid};
-use crate::state::{Over, Place, Resolution, Seconds, SeriesQuery, Top, TopQuery};
+use crate::state::{Over, Place, Resolution, Seconds, Series, SeriesQuery, Share, Top, TopQuery};
 use crate::status::{ServiceStatus, unix_seconds};
+use crate::tally::nothing;
 
 /// The service's name in the descriptor.
 pub(crate) const ANALYTICS_SERVICE: &str = "analytics.AnalyticsService";
+/// The service that instances ask each other by.
+pub(crate) const PEERS_SERVICE: &str = "analytics.Peers";
 /// The shortest time between two lists of a watch.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -31,6 +38,7 @@ pub(crate) struct Service {
     pub(crate) status: Arc<ServiceStatus>,
     pub(crate) metrics: Metrics,
     pub(crate) grpc: GrpcMetrics,
+    pub(crate) peers: Peers,
     /// Moves with each batch that was applied.
     pub(crate) applied: watch::Receiver<u64>,
     /// Ends the watches.
@@ -74,6 +82,19 @@ impl AnalyticsService for Service {
     }
 }
 
+#[tonic::async_trait]
+impl PeersService for Service {
+    async fn get_shares(
+        &self,
+        request: Request<SharesRequest>,
+    ) -> Result<Response<SharesResponse>, Status> {
+        let call = self.grpc.begin(PEERS_SERVICE, "GetShares");
+        let answer = self.shares(request.into_inner()).await;
+        call.end(answer.as_ref().err().map_or(Code::Ok, Status::code) as u32);
+        answer.map(Response::new)
+    }
+}
+
 impl Service {
     async fn counted<T>(
         &self,
@@ -88,31 +109,96 @@ impl Service {
 
     async fn top(&self, request: TopCountersRequest) -> Result<TopCountersResponse, Status> {
         let query = query::top(&request).map_err(refused)?;
-        self.ranking(query).await
+        self.ranking(&query, request).await
     }
 
-    async fn ranking(&self, query: TopQuery) -> Result<TopCountersResponse, Status> {
-        // Before the state is asked: what is applied meanwhile may be in the answer, nothing older may be missing.
-        let as_of = self.status.as_of();
-        let (query, top) = self
-            .ask(move |status| {
-                let top = status.state().top(&query, unix_seconds());
-                (query, top)
-            })
-            .await?;
-        Ok(top_response(&query, top, as_of))
+    async fn ranking(
+        &self,
+        query: &TopQuery,
+        request: TopCountersRequest,
+    ) -> Result<TopCountersResponse, Status> {
+        let now = unix_seconds();
+        let asked = SharesRequest {
+            top: Some(request),
+            now,
+            ..SharesRequest::default()
+        };
+        let (own, others) = tokio::join!(self.top_shares(query, now), self.peers.ask(&asked));
+        let empty = nothing(query, now);
+        let mut gathered = Gathered::new(own?, self.status.partitions());
+        for other in others {
+            gathered.add_all(other, |share| gather::read_top(share, empty.range));
+        }
+        let (missing, as_of) = (gathered.missing(), gathered.as_of().unwrap_or(now));
+        let top = gathered.page(query, self.status.has_source())?;
+        let mut response = top_response(query, top.unwrap_or(empty), as_of);
+        response.missing_partitions = missing;
+        Ok(response)
+    }
+
+    async fn top_shares(&self, query: &TopQuery, now: i64) -> Result<Vec<Share<Top>>, Status> {
+        let query = query.clone();
+        self.ask(move |status| {
+            let as_of = |partition, position, newest| status.as_of(partition, position, newest);
+            status.tally().top(&query, now, as_of)
+        })
+        .await
     }
 
     async fn stats(&self, request: StatsRequest) -> Result<StatsResponse, Status> {
-        let query = query::series(&request, unix_seconds()).map_err(refused)?;
-        let as_of = self.status.as_of();
-        let (query, values) = self
-            .ask(move |status| {
-                let values = status.state().series(&query);
-                (query, values)
-            })
-            .await?;
-        Ok(stats_response(query, &values, as_of))
+        let now = unix_seconds();
+        let query = query::series(&request, now).map_err(refused)?;
+        let asked = SharesRequest {
+            stats: Some(request),
+            now,
+            ..SharesRequest::default()
+        };
+        let (own, others) = tokio::join!(self.series_shares(&query, now), self.peers.ask(&asked));
+        let mut gathered = Gathered::new(own?, self.status.partitions());
+        for other in others {
+            gathered.add_all(other, |share| gather::read_series(share, query.buckets()));
+        }
+        let as_of = gathered.as_of().unwrap_or(now);
+        let unknown = || Series {
+            values: vec![0; query.buckets()],
+            exact: true,
+        };
+        let found = gathered.series(self.status.has_source())?;
+        let (series, as_of) = found.unwrap_or_else(|| (unknown(), as_of));
+        Ok(stats_response(query, &series, as_of))
+    }
+
+    async fn series_shares(
+        &self,
+        query: &SeriesQuery,
+        now: i64,
+    ) -> Result<Vec<Share<Option<Series>>>, Status> {
+        let query = query.clone();
+        self.ask(move |status| {
+            let as_of = |partition, position, newest| status.as_of(partition, position, newest);
+            status.tally().series(&query, now, as_of)
+        })
+        .await
+    }
+
+    /// This instance's shares of a peer's question.
+    async fn shares(&self, request: SharesRequest) -> Result<SharesResponse, Status> {
+        let shares = if let Some(top) = &request.top {
+            let query = query::top(top).map_err(refused)?;
+            let shares = self.top_shares(&query, request.now).await?;
+            shares.into_iter().map(gather::top_share).collect()
+        } else if let Some(stats) = &request.stats {
+            let query = query::series(stats, request.now).map_err(refused)?;
+            let shares = self.series_shares(&query, request.now).await?;
+            shares.into_iter().map(gather::series_share).collect()
+        } else {
+            return Err(Status::invalid_argument("top or stats: one is needed"));
+        };
+        Ok(SharesResponse {
+            instance: self.peers.instance(),
+            partitions: self.status.partitions().unwrap_or(0),
+            shares,
+        })
     }
 
     /// Answers from the state, off the runtime's threads: an answer may wait for a batch, or sort a whole type once.
@@ -152,7 +238,7 @@ impl Service {
             ));
         }
         let (sender, receiver) = mpsc::channel(1);
-        tokio::spawn(self.clone().send_changes(query, sender));
+        tokio::spawn(self.clone().send_changes(query, request, sender));
         Ok(ReceiverStream::new(receiver))
     }
 
@@ -161,6 +247,7 @@ impl Service {
     async fn send_changes(
         mut self,
         query: TopQuery,
+        request: TopCountersRequest,
         lists: mpsc::Sender<Result<TopCountersResponse, Status>>,
     ) {
         let drain = self.drain.clone();
@@ -176,12 +263,14 @@ impl Service {
             let Some(permit) = permit else { return };
             // Windows move with the clock, everything else with the events.
             let now = Resolution::Minute.bucket(unix_seconds());
-            if !self.applied.has_changed().unwrap_or(false) && now == minute {
+            let changed = self.applied.has_changed().unwrap_or(false);
+            // What changes elsewhere is seen by asking.
+            if !changed && now == minute && self.peers.is_empty() {
                 continue;
             }
             self.applied.mark_unchanged();
             minute = now;
-            match self.ranking(query.clone()).await {
+            match self.ranking(&query, request.clone()).await {
                 Ok(list) if last.as_ref() == Some(&list.counters) => {}
                 Ok(list) => {
                     last = Some(list.counters.clone());
@@ -240,6 +329,7 @@ fn top_response(query: &TopQuery, top: Top, as_of: i64) -> TopCountersResponse {
         next_page_token,
         as_of,
         exact: top.exact,
+        missing_partitions: Vec::new(),
     }
 }
 
@@ -249,7 +339,7 @@ fn ranked(place: Place, counter_type: &str) -> RankedCounter {
         resource_id: place.resource_id.to_string(),
         counter_type: counter_type.to_owned(),
         value: to_i64(place.value),
-        error_bound: 0,
+        error_bound: to_i64(place.error),
     }
 }
 
@@ -258,7 +348,8 @@ fn ranked(place: Place, counter_type: &str) -> RankedCounter {
     clippy::cast_precision_loss,
     reason = "the contract's means are doubles"
 )]
-fn stats_response(query: SeriesQuery, values: &[i128], as_of: i64) -> StatsResponse {
+fn stats_response(query: SeriesQuery, series: &Series, as_of: i64) -> StatsResponse {
+    let values = &series.values;
     let SeriesQuery {
         counter_type,
         resource_id,
@@ -282,6 +373,7 @@ fn stats_response(query: SeriesQuery, values: &[i128], as_of: i64) -> StatsRespo
         range: Some(time_range(range)),
         as_of,
         resolution: resolution.name().to_owned(),
+        exact: series.exact,
     }
 }
 
@@ -290,10 +382,4 @@ fn time_range(range: Seconds) -> TimeRange {
         start: range.start,
         end: range.end,
     }
-}
-
-/// A counter that crosses the whole range of int64 within a window moves by more than the contract's field can hold.
-fn to_i64(value: i128) -> i64 {
-    let nearest = if value < 0 { i64::MIN } else { i64::MAX };
-    i64::try_from(value).unwrap_or(nearest)
 }

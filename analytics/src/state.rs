@@ -1,12 +1,8 @@
-//! The state behind the answers: events go in, rankings and series come out.
+//! What can be asked of the state, and what it answers.
 //!
-//! The seam between the service and the way in which it counts. The implementation here is exact
-//! ([`crate::exact::ExactState`]); one that estimates says so in its answers by `exact` and `error_bound`. Times are unix
-//! seconds given by the caller, never read from a clock, so that answers can be tested and events replayed.
+//! Times are unix seconds given by the caller, never read from a clock, so that answers can be tested and events replayed.
 
 use std::sync::Arc;
-
-use crate::event::{Batch, Positions};
 
 /// A half-open range of unix seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,8 +143,10 @@ pub enum Over {
 pub struct Place {
     /// Its rank, from 1.
     pub rank: u32,
-    /// Its value.
+    /// Its value; too large by at most `error`.
     pub value: i128,
+    /// By how much the value may be too large; 0 where it is exact.
+    pub error: i128,
     /// Its resource.
     pub resource_id: Arc<str>,
 }
@@ -192,6 +190,36 @@ pub struct SeriesQuery {
     pub resolution: Resolution,
 }
 
+/// The buckets of one counter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Series {
+    /// One sum for each bucket.
+    pub values: Vec<i128>,
+    /// Whether all of the counter's events are in them.
+    pub exact: bool,
+}
+
+/// What one partition has to say to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share<T> {
+    /// The partition.
+    pub partition: u32,
+    /// How far it has been applied: of two answers for one partition the further one counts.
+    pub position: u64,
+    /// The unix second as of which the answer is true.
+    pub as_of: i64,
+    /// The answer.
+    pub answer: T,
+}
+
+impl SeriesQuery {
+    /// How many buckets it asks for.
+    pub fn buckets(&self) -> usize {
+        let buckets = (self.range.end - self.range.start) / self.resolution.width();
+        usize::try_from(buckets).unwrap_or(0)
+    }
+}
+
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -210,6 +238,8 @@ pub struct Size {
     pub counters: u64,
     /// Sums of one counter in one bucket.
     pub cells: u64,
+    /// Bytes of memory that they take, about.
+    pub bytes: u64,
 }
 
 /// The state cannot be kept or read.
@@ -231,35 +261,4 @@ pub enum StateError {
         /// What was found.
         why: String,
     },
-}
-
-/// What events become, and what answers are made from.
-pub trait State: Send + Sync + 'static {
-    /// Where to go on in each partition: everything before has been applied, exactly once.
-    fn positions(&self) -> Positions;
-
-    /// From now on events come from the source with this identity. If they came from another one, everything is forgotten
-    /// and this is true.
-    fn adopt(&self, source: &str) -> Result<bool, StateError>;
-
-    /// The unix millisecond of the newest event that was applied; 0 before the first.
-    fn newest_ms(&self) -> i64;
-
-    /// Applies what is new in a batch.
-    fn apply(&self, batch: &Batch, now: i64) -> Applied;
-
-    /// Stores everything applied so far durably, together with the positions that it returns.
-    fn checkpoint(&self, now: i64) -> Result<Positions, StateError>;
-
-    /// Forgets everything: the source's events will be applied from the beginning.
-    fn clear(&self) -> Result<(), StateError>;
-
-    /// A page of a ranking.
-    fn top(&self, query: &TopQuery, now: i64) -> Top;
-
-    /// One value for each bucket of the range.
-    fn series(&self, query: &SeriesQuery) -> Vec<i128>;
-
-    /// How much is kept.
-    fn size(&self) -> Size;
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use service_kit::Readiness;
 
 use crate::source::{Head, Lag};
-use crate::state::State;
+use crate::tally::Tally;
 
 /// The service's name.
 pub const SERVICE: &str = "analytics";
@@ -18,7 +18,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The state, the source's head, and what else there is to tell.
 pub struct ServiceStatus {
-    state: Arc<dyn State>,
+    tally: Arc<Tally>,
     readiness: Readiness,
     store: &'static str,
     source: OnceLock<(String, Box<dyn Head>)>,
@@ -26,9 +26,9 @@ pub struct ServiceStatus {
 }
 
 impl ServiceStatus {
-    pub(crate) fn new(state: Arc<dyn State>, store: &'static str, readiness: Readiness) -> Self {
+    pub(crate) fn new(tally: Arc<Tally>, store: &'static str, readiness: Readiness) -> Self {
         Self {
-            state,
+            tally,
             readiness,
             store,
             source: OnceLock::new(),
@@ -42,36 +42,48 @@ impl ServiceStatus {
         }
     }
 
-    pub(crate) fn state(&self) -> &Arc<dyn State> {
-        &self.state
+    pub(crate) fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
+    /// Whether there is anything to be fed by.
+    pub(crate) fn has_source(&self) -> bool {
+        self.source.get().is_some()
+    }
+
+    /// How many partitions the events have, if that is known.
+    pub(crate) fn partitions(&self) -> Option<u32> {
+        self.source.get()?.1.partitions()
     }
 
     /// How far the answers are behind the events. Without a source there is nothing to be behind of.
     pub fn lag(&self) -> Lag {
-        let lag = |(_, head): &(String, Box<dyn Head>)| head.lag(&self.state.positions());
+        let lag = |(_, head): &(String, Box<dyn Head>)| head.lag(&self.tally.positions());
         self.source.get().map(lag).unwrap_or_default()
     }
 
-    /// The unix second as of which answers are true: now, or the newest event while others are still unread.
-    pub fn as_of(&self) -> i64 {
+    /// The unix second as of which a partition's answers are true: when nothing of it was unread last, or its newest event if
+    /// there has been more since.
+    pub(crate) fn as_of(&self, partition: u32, position: u64, newest: i64) -> i64 {
         let now = unix_seconds();
-        if self.lag().messages == 0 {
-            now
-        } else {
-            now.min(self.state.newest_ms().div_euclid(1000))
+        match self.source.get() {
+            Some((_, head)) => head.as_of(partition, position, newest, now),
+            None => now,
         }
     }
 
     /// What `/status` adds to the keys that all programs have.
     pub fn to_json(&self) -> Value {
         let Lag { messages, seconds } = self.lag();
-        let size = self.state.size();
+        let size = self.tally.size();
         json!({
             "store": self.store,
             "source": self.source.get().map(|(name, _)| name),
             "lag": {"messages": messages, "seconds": seconds},
             "counters": size.counters,
             "cells": size.cells,
+            "memory_bytes": size.bytes,
+            "partitions": self.tally.own(),
             "started_at": self.started_at,
         })
     }
@@ -86,6 +98,7 @@ impl ServiceStatus {
             waiting_for: self.readiness.waiting_for(),
             lag: Some(LagMessage { messages, seconds }),
             started_at: self.started_at,
+            partitions: self.tally.own(),
         }
     }
 }
@@ -101,8 +114,13 @@ impl fmt::Debug for ServiceStatus {
 
 /// The wall clock.
 pub(crate) fn unix_seconds() -> i64 {
+    unix_millis().div_euclid(1000)
+}
+
+/// The wall clock.
+pub(crate) fn unix_millis() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use proto::analytics::TopCountersRequest;
 use proto::analytics::analytics_service_client::AnalyticsServiceClient;
-use testkit::{Http1, Program};
+use testkit::wait::eventually;
+use testkit::{Consul, Http1, Program};
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -118,9 +119,9 @@ async fn every_mistake_is_told_with_status_2() {
     let ended = Program::new("highpress-analytics")
         .args([
             "--source",
-            "kafka://127.0.0.1:9092/counter-events",
+            "127.0.0.1:9092/counter-events",
             "--consul",
-            "https://127.0.0.1:8501",
+            "ftp://127.0.0.1:8501",
             "--config",
         ])
         .arg(config.path())
@@ -132,11 +133,56 @@ async fn every_mistake_is_told_with_status_2() {
     for told in [
         "HIGHPRESS_LISTEN: `50052`: ".to_owned(),
         format!("{file}:2: admin: `here`: "),
-        "--source: `kafka://127.0.0.1:9092/counter-events`: events from Kafka are not in this version".to_owned(),
-        "--consul: `https://127.0.0.1:8501`: https is not in this version".to_owned(),
+        "--source: `127.0.0.1:9092/counter-events`: not a topic: write it like kafka://".to_owned(),
+        "--consul: `ftp://127.0.0.1:8501`: not an address of Consul".to_owned(),
         format!("{file}:3: sauce: unknown key"),
     ] {
-        assert!(ended.output.contains(&told), "{told} is missing in:\n{}", ended.output);
+        assert!(
+            ended.output.contains(&told),
+            "{told} is missing in:\n{}",
+            ended.output
+        );
+    }
+}
+
+#[tokio::test]
+async fn it_is_known_in_consul_while_it_serves_and_critical_when_it_drains() {
+    for check in ["ttl", "grpc"] {
+        let (consul, data) = (Consul::dev().await, tempfile::tempdir().unwrap());
+        let running = program(&data)
+            .args(["--consul", &consul.url(), "--check", check, "--tags", "eu"])
+            .start()
+            .await;
+        let expect = async |expected: &[&str]| {
+            eventually(&format!("{expected:?} in Consul"), PATIENCE, async || {
+                let found = consul.instances("high-go-press-analytics").await;
+                let found: Vec<&str> = found.iter().map(|(_, status)| status.as_str()).collect();
+                if found == expected {
+                    Ok(())
+                } else {
+                    Err(format!("{found:?}"))
+                }
+            })
+            .await;
+        };
+        expect(&["passing"]).await;
+        let path = "/v1/health/service/high-go-press-analytics";
+        let service = consul.get(path).await[0]["Service"].clone();
+        assert_eq!(service["Port"], running.address("grpc").port());
+        assert_eq!(service["Tags"][0], "eu");
+        let admin = running.address("admin").port().to_string();
+        assert_eq!(service["Meta"]["admin_port"], admin);
+        let checks = consul.get("/v1/agent/checks").await.to_string();
+        assert!(
+            checks.contains(&format!("\"Type\":\"{check}\"")),
+            "{checks}"
+        );
+        let index = consul.index(path).await;
+        running.terminate();
+        let (seen, _) = consul.blocking(path, index).await;
+        assert!(seen.to_string().contains("critical"), "{seen}");
+        assert!(running.exit_within(PATIENCE).await.success());
+        expect(&[]).await;
     }
 }
 

@@ -1,12 +1,13 @@
-//! Where Consul's HTTP API is: `http://host:port`, as `CONSUL_HTTP_ADDR` has it; the scheme may be left out.
+//! Where Consul's HTTP API is: `http://host:port` or `https://host:port`, as `CONSUL_HTTP_ADDR` has it; without a scheme it is HTTP.
 //! Refused: other schemes, credentials, a path, port 0.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// Consul's own default.
+/// Consul's own defaults.
 const DEFAULT_PORT: u16 = 8500;
+const DEFAULT_TLS_PORT: u16 = 8501;
 
 /// Where Consul's HTTP API is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -14,20 +15,15 @@ pub struct Address {
     /// A name or an address, without brackets.
     host: Box<str>,
     port: u16,
+    tls: bool,
 }
 
 /// Why a text is no address of Consul.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AddressError {
-    /// TLS to Consul is not here.
-    #[error(
-        "https is not in this version: use http:// and an agent on this machine or a trusted network"
-    )]
-    Https,
-    /// Anything else.
-    #[error("not an address of Consul: write http://HOST:PORT, such as http://127.0.0.1:8500")]
-    Form,
-}
+#[error(
+    "not an address of Consul: write http://HOST:PORT, such as http://127.0.0.1:8500, or https://HOST:PORT"
+)]
+pub struct AddressError;
 
 impl Address {
     /// The host, a name or an IP address without brackets.
@@ -42,6 +38,12 @@ impl Address {
         self.port
     }
 
+    /// Whether it is reached over TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
     /// As the `Host` header has it.
     pub(crate) fn authority(&self) -> String {
         if self.host.contains(':') {
@@ -54,7 +56,8 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority())
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority())
     }
 }
 
@@ -62,29 +65,29 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let rest = match text.split_once("://") {
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                return Err(AddressError::Https);
-            }
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-            Some(_) => return Err(AddressError::Form),
-            None => text,
+        let (tls, rest) = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+            Some(_) => return Err(AddressError),
+            None => (false, text),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = host_and_port(rest).ok_or(AddressError::Form)?;
+        let (host, port) = host_and_port(rest).ok_or(AddressError)?;
         let port = match port {
+            None if tls => DEFAULT_TLS_PORT,
             None => DEFAULT_PORT,
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                digits.parse().map_err(|_| AddressError::Form)?
+                digits.parse().map_err(|_| AddressError)?
             }
-            Some(_) => return Err(AddressError::Form),
+            Some(_) => return Err(AddressError),
         };
         if port == 0 {
-            return Err(AddressError::Form);
+            return Err(AddressError);
         }
         Ok(Self {
             host: host.into(),
             port,
+            tls,
         })
     }
 }
@@ -120,6 +123,8 @@ mod tests {
             ("127.0.0.1:18500", "http://127.0.0.1:18500"),
             ("HTTP://[::1]:8500", "http://[::1]:8500"),
             ("localhost", "http://localhost:8500"),
+            ("https://127.0.0.1:7", "https://127.0.0.1:7"),
+            ("HTTPS://consul.internal/", "https://consul.internal:8501"),
         ] {
             let address: Address = text.parse().expect(text);
             assert_eq!(address.to_string(), shown);
@@ -128,10 +133,6 @@ mod tests {
 
     #[test]
     fn what_could_not_be_reached_is_refused() {
-        assert_eq!(
-            "https://consul:8501".parse::<Address>(),
-            Err(AddressError::Https)
-        );
         for text in [
             "",
             "http://",
@@ -148,7 +149,7 @@ mod tests {
             "::1:8500",
             "a:+5",
         ] {
-            assert_eq!(text.parse::<Address>(), Err(AddressError::Form), "{text}");
+            assert_eq!(text.parse::<Address>(), Err(AddressError), "{text}");
         }
     }
 }

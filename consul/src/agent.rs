@@ -7,13 +7,47 @@ use serde_json::json;
 
 use crate::client::Client;
 use crate::error::{Error, Rule};
+use crate::instance::json as read_json;
 use crate::registration::Registration;
 use crate::request::{Request, Target};
 
 /// The agent is near: a second is long.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Where an agent is, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Agent {
+    /// The name of its node.
+    pub node: Option<String>,
+    /// The datacenter of its node.
+    pub datacenter: Option<String>,
+    /// `zone` in the metadata of its node.
+    pub zone: Option<String>,
+}
+
 impl Client {
+    /// Asks the agent where it is.
+    ///
+    /// # Errors
+    /// Why it does not say.
+    pub async fn agent(&self) -> Result<Agent, Error> {
+        let rule = Rule::new("agent", "read", "its own node");
+        let target = Target::new("/v1/agent/self");
+        let answer = self
+            .send(Request::new(Method::GET, target, PATIENCE, rule))
+            .await?;
+        let value = read_json(&answer.body)?;
+        let text = |pointer: &str| {
+            let text = value.pointer(pointer).and_then(serde_json::Value::as_str);
+            text.filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        Ok(Agent {
+            node: text("/Config/NodeName"),
+            datacenter: text("/Config/Datacenter"),
+            zone: text("/Meta/zone"),
+        })
+    }
+
     /// Registers an instance, in the place of one with the same id.
     pub(crate) async fn register(&self, what: &Registration, status: &str) -> Result<(), Error> {
         let target = Target::new("/v1/agent/service/register").flag("replace-existing-checks");

@@ -20,6 +20,7 @@ use crate::answer::{Answer, Meta};
 use crate::connection::{self, Connection, Sent};
 use crate::error::{Error, Rule};
 use crate::request::Request;
+use crate::tls::{Tls, TlsFiles};
 
 const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
 /// Connections that nobody uses are kept for the next call, up to so many.
@@ -35,6 +36,8 @@ struct Inner {
     address: Address,
     host: HeaderValue,
     token: Option<Token>,
+    /// For addresses that are reached over it.
+    tls: Tls,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -49,11 +52,23 @@ struct Token {
 pub struct TokenError;
 
 impl Client {
-    /// A client; nothing is connected yet. An empty token is none.
+    /// A client; nothing is connected yet. An empty token is none. Over TLS, those are believed whom the system believes.
     ///
     /// # Errors
     /// If the token cannot be sent.
     pub fn new(address: Address, token: Option<&str>) -> Result<Self, TokenError> {
+        Self::with_tls(address, token, TlsFiles::default())
+    }
+
+    /// The same with TLS, if the address asks for it, made of these files. They are read when a connection is opened.
+    ///
+    /// # Errors
+    /// If the token cannot be sent.
+    pub fn with_tls(
+        address: Address,
+        token: Option<&str>,
+        tls: TlsFiles,
+    ) -> Result<Self, TokenError> {
         let token = match token.filter(|token| !token.is_empty()) {
             Some(text) => {
                 let mut header = HeaderValue::from_str(text).map_err(|_| TokenError)?;
@@ -69,6 +84,7 @@ impl Client {
             address,
             host,
             token,
+            tls: Tls::new(tls),
             idle: Mutex::default(),
         })))
     }
@@ -136,7 +152,7 @@ impl Client {
             // An idle connection may have closed by the time it is used; a new one that does is an error.
             let (mut connection, fresh) = match idle.take() {
                 Some(connection) => (connection, false),
-                None => (Connection::open(&self.0.address).await?, true),
+                None => (Connection::open(&self.0.address, &self.0.tls).await?, true),
             };
             match connection.send(message).await {
                 Sent::Answered(response) => return Ok((response, connection)),

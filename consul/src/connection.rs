@@ -1,5 +1,6 @@
-//! One HTTP/1.1 connection to Consul, on hyper. It ends when it is dropped, with whatever was under way on it.
+//! One HTTP/1.1 connection to Consul, on hyper, over TCP or TLS. It ends when it is dropped, with whatever was under way on it.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,12 +9,15 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use crate::address::Address;
 use crate::error::Error;
+use crate::tls::Tls;
 
 /// A host that does not answer must not hold up anybody for long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -52,24 +56,39 @@ pub(crate) enum Sent {
 }
 
 impl Connection {
-    pub(crate) async fn open(address: &Address) -> Result<Self, Error> {
+    pub(crate) async fn open(address: &Address, tls: &Tls) -> Result<Self, Error> {
+        let connecting = async {
+            let stream = TcpStream::connect((address.host(), address.port())).await?;
+            // Only latency is lost without it.
+            let _ = stream.set_nodelay(true);
+            if !address.is_tls() {
+                return Self::over(stream).await;
+            }
+            let wrong = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+            let name = tls.server_name(address.host()).map_err(wrong)?;
+            let connector = TlsConnector::from(tls.config().map_err(wrong)?);
+            Self::over(connector.connect(name, stream).await?).await
+        };
         let failed = |why: String| Error::Connect {
             address: address.to_string().into(),
             why: why.into(),
         };
-        let connecting = TcpStream::connect((address.host(), address.port()));
-        let stream = timeout(CONNECT_TIMEOUT, connecting)
+        timeout(CONNECT_TIMEOUT, connecting)
             .await
             .map_err(|_| failed(format!("no connection within {CONNECT_TIMEOUT:?}")))?
-            .map_err(|error| failed(error.to_string()))?;
-        // Only latency is lost without it.
-        let _ = stream.set_nodelay(true);
+            .map_err(|error| failed(error.to_string()))
+    }
+
+    async fn over<S>(stream: S) -> io::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(io::Error::other)?;
         let driver = tokio::spawn(async move {
             // How it ended is told to whoever waits for an answer.
             let _ = connection.await;

@@ -32,6 +32,10 @@ pub struct Instance {
     pub id: String,
     /// The name of its node.
     pub node: String,
+    /// The metadata of its node.
+    pub node_meta: BTreeMap<String, String>,
+    /// The datacenter of its node.
+    pub datacenter: Option<String>,
     /// A name or an IP address: the service's own, else its node's.
     pub host: String,
     /// The port, never 0.
@@ -78,13 +82,43 @@ impl Default for Weights {
     }
 }
 
-/// Reads an answer.
+impl Instance {
+    /// The part of the datacenter that it is in, as `zone` in the metadata of its node, or else in its own.
+    #[must_use]
+    pub fn zone(&self) -> Option<&str> {
+        let zone = self.node_meta.get("zone").or_else(|| self.meta.get("zone"));
+        zone.map(String::as_str).filter(|zone| !zone.is_empty())
+    }
+}
+
+/// Reads an answer of `/v1/health/service/:name`.
 pub(crate) fn parse(body: &[u8]) -> Result<Instances, Error> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|error| Error::nonsense(format!("the answer is not JSON: {error}")))?;
-    let Value::Array(entries) = value else {
-        return Err(Error::nonsense("the answer is not a list of instances"));
+    match json(body)? {
+        Value::Array(entries) => instances(&entries),
+        _ => Err(Error::nonsense("the answer is not a list of instances")),
+    }
+}
+
+/// Reads an answer of `/v1/query/:name/execute`.
+pub(crate) fn parse_executed(body: &[u8]) -> Result<Instances, Error> {
+    let value = json(body)?;
+    let Some(nodes) = value.get("Nodes") else {
+        return Err(Error::nonsense("the answer has no `Nodes`"));
     };
+    match nodes {
+        // An empty list of Go.
+        Value::Null => Ok(Instances::default()),
+        Value::Array(entries) => instances(entries),
+        _ => Err(Error::nonsense("`Nodes` is not a list of instances")),
+    }
+}
+
+pub(crate) fn json(body: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(body)
+        .map_err(|error| Error::nonsense(format!("the answer is not JSON: {error}")))
+}
+
+fn instances(entries: &[Value]) -> Result<Instances, Error> {
     let mut instances = Instances::default();
     for (at, entry) in entries.iter().enumerate() {
         match instance(entry) {
@@ -121,6 +155,8 @@ fn instance(entry: &Value) -> Option<Result<Instance, Unreachable>> {
     Some(Ok(Instance {
         id: id.to_owned(),
         node: text(node, "Node").unwrap_or_default().to_owned(),
+        node_meta: meta(node.get("Meta")),
+        datacenter: text(node, "Datacenter").map(str::to_owned),
         host: host.to_owned(),
         port,
         tags: tags(service.get("Tags")),

@@ -123,6 +123,24 @@ impl Client {
         Ok(entries)
     }
 
+    /// The keys that begin so, in order, without their values.
+    ///
+    /// # Errors
+    /// If Consul gives no answer that means something.
+    pub async fn keys(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let target = Target::new("/v1/kv").rest(prefix).flag("keys");
+        let rule = Rule::new("key", "list", prefix);
+        let request = Request::new(Method::GET, target, PATIENCE, rule).may_be_missing();
+        let answer = self.send(request).await?;
+        if !answer.found {
+            return absent(&answer).map(|_| Vec::new());
+        }
+        let mut keys: Vec<String> = serde_json::from_slice(&answer.body)
+            .map_err(|error| Error::nonsense(format!("not a list of keys: {error}")))?;
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
     /// Writes a value if what is there is what is expected. False: it was not, and nothing is written.
     ///
     /// # Errors

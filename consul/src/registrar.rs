@@ -1,5 +1,5 @@
 //! Keeps an instance registered: says how it is whenever that changes and often enough for the agent to believe it, registers
-//! again when the agent has forgotten it (a restart), and deregisters at the end.
+//! again when the agent has forgotten it (a restart) or when tags and weights are others, and deregisters at the end.
 //!
 //! The program never waits for it: Consul away is a state and a log line, and the registration comes when Consul does. Only
 //! [`Registrar::told`] and [`Registrar::leave`] wait, for a bounded time, at the end of the program.
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::answer::Meta;
 use crate::client::Client;
 use crate::error::Error;
-use crate::registration::{Check, Registration};
+use crate::registration::{Announced, Check, Registration};
 use crate::status::{StatusHandle, Turn};
 
 /// How often the agent is asked whether it still knows an instance that it checks itself.
@@ -42,6 +42,7 @@ pub struct Registrar {
     going: oneshot::Sender<()>,
     vitals: watch::Receiver<Vitals>,
     told: watch::Receiver<Option<Vitals>>,
+    announced: watch::Sender<Announced>,
     status: StatusHandle,
 }
 
@@ -53,6 +54,7 @@ impl Registrar {
         vitals: watch::Receiver<Vitals>,
     ) -> Self {
         let (tell, told) = watch::channel(None);
+        let (announce, announced) = watch::channel(registration.announced());
         let (going, gone) = oneshot::channel();
         let status = StatusHandle::new();
         let keeper = Keeper {
@@ -60,7 +62,9 @@ impl Registrar {
             registration,
             vitals: vitals.clone(),
             told: tell,
+            announced,
             registered: false,
+            outdated: false,
             status: status.clone(),
         };
         Self {
@@ -68,8 +72,14 @@ impl Registrar {
             going,
             vitals,
             told,
+            announced: announce,
             status,
         }
+    }
+
+    /// Where others are given to be announced from now on.
+    pub fn announcer(&self) -> watch::Sender<Announced> {
+        self.announced.clone()
     }
 
     /// How it is doing.
@@ -103,7 +113,10 @@ struct Keeper {
     registration: Registration,
     vitals: watch::Receiver<Vitals>,
     told: watch::Sender<Option<Vitals>>,
+    announced: watch::Receiver<Announced>,
     registered: bool,
+    /// The agent knows it with other tags or weights.
+    outdated: bool,
     status: StatusHandle,
 }
 
@@ -112,6 +125,8 @@ impl Keeper {
         let mut waits: Option<Waits> = None;
         loop {
             let vitals = self.vitals.borrow_and_update().clone();
+            let announced = self.announced.borrow_and_update().clone();
+            self.outdated |= self.registration.announce(announced);
             let pause = match self.tell(&vitals).await {
                 Ok(()) => {
                     waits = None;
@@ -135,6 +150,7 @@ impl Keeper {
                 }
                 () = sleep(pause) => {}
                 Ok(()) = self.vitals.changed() => {}
+                Ok(()) = self.announced.changed() => {}
             }
         }
     }
@@ -154,19 +170,25 @@ impl Keeper {
 
     /// Says how the instance is; registers it if the agent does not know it.
     async fn tell(&mut self, vitals: &Vitals) -> Result<(), Error> {
-        if self.registered && self.renew(vitals).await? {
+        if self.registered && !self.outdated && self.renew(vitals).await? {
             return Ok(());
         }
         self.locate().await?;
         let (status, _) = words(vitals);
         self.client.register(&self.registration, status).await?;
         let (consul, id) = (self.client.address(), self.registration.id());
-        if self.registered {
-            tracing::warn!(%consul, id, status, "the agent had forgotten this instance: registered again");
-        } else {
-            tracing::info!(%consul, id, status, "registered");
+        let Announced { tags, weights } = self.registration.announced();
+        let (tags, weight) = (tags.join(", "), weights.passing);
+        match (self.registered, self.outdated) {
+            (true, false) => {
+                tracing::warn!(%consul, id, status, "the agent had forgotten this instance: registered again");
+            }
+            (true, true) => {
+                tracing::info!(%consul, id, status, tags, weight, "registered again, with other tags or another weight");
+            }
+            (false, _) => tracing::info!(%consul, id, status, "registered"),
         }
-        self.registered = true;
+        (self.registered, self.outdated) = (true, false);
         self.told.send_replace(None);
         // What an agent is told at registration counts until its own check knows better, so it is told again.
         self.renew(vitals).await.map(|_| ())

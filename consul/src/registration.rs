@@ -28,6 +28,15 @@ pub struct Registration {
     pub deregister_after: Duration,
 }
 
+/// What an instance says of itself that may change while it is registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announced {
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Its share of the traffic.
+    pub weights: Weights,
+}
+
 /// How an agent knows that an instance is well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Check {
@@ -68,6 +77,21 @@ impl Registration {
         let address = self.address.as_deref().unwrap_or_default();
         let address: String = address.chars().map(plain).collect();
         format!("{}-{address}-{}", self.name, self.port)
+    }
+
+    /// What of it may change.
+    pub(crate) fn announced(&self) -> Announced {
+        Announced {
+            tags: self.tags.clone(),
+            weights: self.weights,
+        }
+    }
+
+    /// Says something else of it; whether it is something else.
+    pub(crate) fn announce(&mut self, announced: Announced) -> bool {
+        let news = self.announced() != announced;
+        (self.tags, self.weights) = (announced.tags, announced.weights);
+        news
     }
 
     pub(crate) fn check_id(&self) -> String {

@@ -1,7 +1,7 @@
 //! A watch: one blocking query after the other, for as long as somebody asks for the next answer.
 //!
 //! It keeps the index by Consul's rules, waits between failures with full jitter, and does not run hot when a server does not
-//! block. Answers that mean nothing count as failures: what was known before stays. It never gives up, and says in its status
+//! block. The first query after a failure does not block, so that what has changed meanwhile is known at once. Answers that mean nothing count as failures: what was known before stays. It never gives up, and says in its status
 //! and in one log line per turn how it is doing and since when.
 
 use std::time::Duration;
@@ -50,6 +50,12 @@ pub trait Query {
 
     #[doc(hidden)]
     fn max_stale(&self) -> Option<Duration>;
+
+    /// It cannot block: how often it is asked instead.
+    #[doc(hidden)]
+    fn interval(&self) -> Option<Duration> {
+        None
+    }
 
     /// For log lines: `service counter`.
     fn name(&self) -> String;
@@ -117,6 +123,8 @@ pub struct Watch<Q> {
     waits: Option<Waits>,
     /// The latest answer had no index to wait with.
     unindexed: bool,
+    /// There was an answer, so that what is polled is not due at once.
+    answered: bool,
     /// Rights left something out of the latest answer.
     filtered: bool,
     /// The latest answer was too old: ask the leader next.
@@ -134,6 +142,7 @@ impl<Q: Query> Watch<Q> {
             pace: Pace::new(Instant::now()),
             waits: None,
             unindexed: false,
+            answered: false,
             filtered: false,
             consistent: false,
             status: StatusHandle::new(),
@@ -149,8 +158,14 @@ impl<Q: Query> Watch<Q> {
     pub async fn next(&mut self) -> Seen<Q::Value> {
         loop {
             sleep(self.pace.take(Instant::now())).await;
-            if self.unindexed {
-                sleep(UNINDEXED.mul_f64(0.5 + fastrand::f64())).await;
+            match self.query.interval() {
+                Some(interval) if self.answered => {
+                    sleep(interval.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+                }
+                None if self.unindexed => {
+                    sleep(UNINDEXED.mul_f64(0.5 + fastrand::f64())).await;
+                }
+                _ => {}
             }
             match self.ask().await {
                 Ok((Moved::Not, _)) => {}
@@ -162,8 +177,11 @@ impl<Q: Query> Watch<Q> {
 
     async fn ask(&mut self) -> Result<(Moved, Seen<Q::Value>), Error> {
         let max_stale = self.query.max_stale();
+        // After a failure the server may be another one, or have begun anew: a query that waits with an index of before would be
+        // held although everything has changed.
+        let index = self.index.ask().filter(|_| self.waits.is_none());
         let ask = Ask {
-            index: self.index.ask(),
+            index,
             stale: max_stale.is_some() && !self.consistent,
         };
         let mut answer = self.client.send(self.query.request(&ask)).await?;
@@ -178,7 +196,10 @@ impl<Q: Query> Watch<Q> {
         }
         // Only an answer with sense moves the index: it is asked for again otherwise.
         let value = self.query.value(&answer)?;
-        let mut moved = self.index.advance(meta.index);
+        let mut moved = match self.query.interval() {
+            Some(_) => Moved::On,
+            None => self.index.advance(meta.index),
+        };
         if meta.filtered != self.filtered && moved == Moved::Not {
             // Rights came or went, which no index tells.
             moved = Moved::On;
@@ -186,8 +207,9 @@ impl<Q: Query> Watch<Q> {
         self.filtered = meta.filtered;
         self.unindexed = moved == Moved::Unknown;
         self.consistent = false;
+        self.answered = true;
         self.waits = None;
-        self.answered(meta);
+        self.tell_answered(meta);
         Ok((moved, Seen { value, meta }))
     }
 
@@ -202,7 +224,7 @@ impl<Q: Query> Watch<Q> {
         Err(Error::Stale { age, bound })
     }
 
-    fn answered(&self, meta: Meta) {
+    fn tell_answered(&self, meta: Meta) {
         if let Turn::Back { after } = self.status.answered(self.index.get(), meta) {
             let (what, consul) = (self.query.name(), self.client.address());
             tracing::info!(%consul, what, away_for = ?after, "Consul answers again");
@@ -210,6 +232,8 @@ impl<Q: Query> Watch<Q> {
     }
 
     async fn failed(&mut self, error: &Error) {
+        // What is polled is asked again as after any failure, not only when it would be due.
+        self.answered = false;
         if let Turn::Worse = self.status.failed(error) {
             let (what, consul) = (self.query.name(), self.client.address());
             tracing::warn!(%consul, what, why = %error, "Consul gives no answer to go by: what is known goes on being used");

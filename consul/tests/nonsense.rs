@@ -172,8 +172,12 @@ async fn nonsense_is_a_state_and_sense_ends_it() {
         let asked = server.asked();
         assert!(asked[1].contains("index=5&wait="), "{asked:?}");
         assert!(
-            asked[2].contains("index=5&wait="),
-            "the index of the nonsense was believed: {asked:?}"
+            !asked[2].contains("index="),
+            "what is so now is asked at once: {asked:?}"
+        );
+        assert_eq!(
+            status.index, 6,
+            "the index of the nonsense was believed: {expected}"
         );
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use highpress_counter::id::CounterId;
 use highpress_counter::idempotency::{IdempotencyKey, Origin, Term, Terms};
 use highpress_counter::store::embedded::Events;
+use highpress_counter::store::redis::RedisOptions;
 use highpress_counter::store::{EmbeddedStore, Increment, MemoryStore, RedisStore, Store};
 use service_kit::Readiness;
 use testkit::Redis;
@@ -146,7 +147,12 @@ async fn redis() {
     let server = Redis::start().await;
     let readiness = Readiness::new();
     let target = server.url().parse().unwrap();
-    let store = RedisStore::start(target, Duration::from_secs(10), &terms(), readiness.clone());
+    let options = RedisOptions {
+        timeout: Duration::from_secs(10),
+        keys: terms(),
+        ..RedisOptions::default()
+    };
+    let store = RedisStore::start(target, options, readiness.clone());
     let store: Arc<dyn Store> = Arc::new(store);
     readiness.ready().await;
     let used = async || {

@@ -3,28 +3,31 @@
 //! [`App`] is the service over a store that somebody else opened, for a process that holds the whole mesh; [`run`] is the
 //! program `highpress-counter` around it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use service_kit::consul::{ConsulMetrics, Instance, Registration};
+use service_kit::centre::{self, Origins, SettingsHandle};
+use service_kit::grpc::{HealthReporter, report_health};
 use service_kit::metrics::GrpcMetrics;
-use service_kit::{Admin, Drain, Readiness, program, shutdown};
+use service_kit::service::{CommandLine as _, Frame};
+use service_kit::{Admin, Drain, Patience, Readiness};
 use tokio::net::TcpListener;
-use tokio::time::{MissedTickBehavior, timeout};
-use tonic_health::ServingStatus;
-use tonic_health::server::{HealthReporter, HealthService};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::dispatch::{COUNTER_SERVICE, Dispatch};
 use crate::metrics::{KeyMetrics, StoreMetrics};
+use crate::outbox::Outbox;
+use crate::relay::{Backlog, Relay};
 use crate::server::Server;
 use crate::service::Counters;
-use crate::settings::{Settings, StoreChoice};
-use crate::status::{SERVICE, ServiceStatus, VERSION};
+use crate::settings::{Arguments, EventsChoice, Settings, StoreChoice};
+use crate::status::ServiceStatus;
 use crate::store::embedded::{EmbeddedStore, Events};
+use crate::store::redis::RedisOptions;
 use crate::store::{MemoryStore, RedisStore, Store};
 
 /// How long the ready line waits for the store.
@@ -32,9 +35,6 @@ const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often the store is asked to drop idempotency keys past their retention.
 const FORGET_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The service's name in Consul.
-const CONSUL_SERVICE: &str = "high-go-press-counter";
 
 /// The program's name.
 pub const PROGRAM: &str = "highpress-counter";
@@ -55,12 +55,17 @@ impl App {
         registry: &mut Registry,
         readiness: Readiness,
     ) -> anyhow::Result<Self> {
-        let status = Arc::new(ServiceStatus::new(store.kind(), readiness.clone()));
-        registry.register(
-            "highpress_outbox_unsent",
-            "Events that are counted but not yet sent to the event stream; always 0 in this version, which sends none",
-            Gauge::<i64>::default(),
-        );
+        Self::with_backlog(store, Backlog::new(None, 0), registry, readiness)
+    }
+
+    fn with_backlog(
+        store: Arc<dyn Store>,
+        backlog: Arc<Backlog>,
+        registry: &mut Registry,
+        readiness: Readiness,
+    ) -> anyhow::Result<Self> {
+        backlog.register(registry);
+        let status = Arc::new(ServiceStatus::new(store.kind(), readiness.clone(), backlog));
         let counters = Counters::new(
             store.clone(),
             StoreMetrics::register(registry),
@@ -68,11 +73,8 @@ impl App {
             status.clone(),
         );
         let health = HealthReporter::new();
-        let dispatch = Dispatch::new(
-            counters,
-            HealthService::from_health_reporter(health.clone()),
-        )
-        .context("the built-in descriptor set cannot be served by reflection")?;
+        let dispatch = Dispatch::new(counters, &health)
+            .context("the built-in descriptor set cannot be served by reflection")?;
         let server = Server::new(dispatch, GrpcMetrics::register(registry));
         Ok(Self {
             server,
@@ -89,7 +91,13 @@ impl App {
     }
 
     /// Serves on a bound listener until `drain` begins; calls in flight then have `drain_timeout` to finish.
-    pub async fn serve(self, listener: TcpListener, drain: Drain, drain_timeout: Duration) {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        drain: Drain,
+        drain_timeout: impl Into<Patience>,
+    ) {
+        let drain_timeout = drain_timeout.into();
         let Self {
             server,
             store,
@@ -97,32 +105,16 @@ impl App {
             health,
             ..
         } = self;
-        let report = report_health(health, readiness.clone());
+        let report = report_health(health, readiness, COUNTER_SERVICE);
         let forget = forget_keys(store);
         let serve = async {
-            server.serve(listener, &drain, drain_timeout).await;
+            server.serve(listener, &drain, &drain_timeout).await;
         };
         tokio::select! {
             () = serve => {}
             () = report => {}
             () = forget => {}
         }
-    }
-}
-
-/// Keeps the gRPC health service telling what readiness tells.
-async fn report_health(health: HealthReporter, readiness: Readiness) {
-    let mut ready = readiness.subscribe();
-    loop {
-        let status = if *ready.borrow_and_update() {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
-        health.set_service_status("", status).await;
-        health.set_service_status(COUNTER_SERVICE, status).await;
-        // The sender lives in `readiness`, so this cannot fail.
-        let _ = ready.changed().await;
     }
 }
 
@@ -137,79 +129,108 @@ async fn forget_keys(store: Arc<dyn Store>) {
 }
 
 /// Runs the program until it is told to end and has drained.
-pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    // First of all, so that a signal during start-up is not lost.
-    let asked = shutdown::signal().context("cannot listen for signals")?;
-    shutdown::hangups_need_a_restart().context("cannot listen for signals")?;
-    let readiness = Readiness::new();
-    let starting = readiness.guard("start-up");
-    let (listener, address) = bind("--listen", settings.listen).await?;
-    let mut registry = service_kit::metrics::registry(SERVICE, VERSION);
-    let store = open_store(&settings, &readiness).await?;
-    let app = App::new(store, &mut registry, readiness.clone())?;
-    let status = app.status();
-    let consul_metrics = ConsulMetrics::register(&mut registry);
-    let admin = Admin::new(SERVICE, VERSION, registry, readiness.clone())
-        .status(move || status.to_json())
-        .bind(settings.admin)
-        .await
-        .with_context(|| format!("--admin: cannot listen on {}", settings.admin))?;
-
-    let drain = Drain::new();
-    let serving = tokio::spawn(app.serve(listener, drain.clone(), settings.drain_timeout));
-    let instance = Instance {
-        service: CONSUL_SERVICE,
-        version: VERSION,
-        serves: address,
-        admin: admin.local_address(),
+///
+/// # Errors
+/// If an address cannot be bound, or the store cannot be opened.
+pub async fn run(settings: Settings, origins: Origins<Settings>) -> anyhow::Result<()> {
+    let (mut frame, listener) = Frame::begin(Arguments::NAMES, settings.listen).await?;
+    let Opened { store, outbox } = open_store(&settings, &frame.readiness).await?;
+    let backlog = Backlog::new(outbox.clone(), settings.outbox_limit);
+    let readiness = frame.readiness.clone();
+    let (registry, of_app) = (&mut frame.registry, readiness.clone());
+    let app = App::with_backlog(store, backlog.clone(), registry, of_app)?;
+    let (status, asked_status) = (app.status(), app.status());
+    let live = frame.follow(&settings, origins, &[], |_| {})?;
+    let pages = move |admin: Admin, told: SettingsHandle| {
+        let refresh = move || {
+            let status = asked_status.clone();
+            async move { status.refresh().await }
+        };
+        let status = move || centre::with_status(status.to_json(), &told);
+        admin.refresh(refresh).status(status)
     };
-    let mut registration = settings
-        .consul
-        .as_ref()
-        .map(|consul| Registration::start(consul, instance, readiness.clone(), &consul_metrics));
-    drop(starting);
+    let mut standing = frame.stand(settings.admin, live, pages).await?;
+    let relay = Relaying::start(outbox, &settings, backlog);
+    let (drain, patience) = (standing.drain.clone(), standing.drain_timeout());
+    let serving = tokio::spawn(app.serve(listener, drain, patience));
+    standing.register(readiness);
     // A store that is there answers from the first call on; one that is away holds up nobody for long.
-    let _ = timeout(STORE_PATIENCE, readiness.ready()).await;
-    program::ready(
-        PROGRAM,
-        &[("grpc", address), ("admin", admin.local_address())],
-    );
+    standing.ready(STORE_PATIENCE).await;
 
-    let signal = asked.await;
-    tracing::info!(%signal, "draining");
-    let _draining = readiness.guard("drain");
-    if let Some(registration) = &mut registration {
-        registration.out_of_traffic().await;
-    }
-    drain.begin();
+    standing.asked().await;
+    standing.close_door().await;
     serving.await.context("the gRPC server failed")?;
-    if let Some(registration) = registration {
-        registration.leave().await;
-    }
-    admin.stop().await;
+    relay.stop().await;
+    standing.end().await;
     Ok(())
 }
 
-async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("{flag}: cannot listen on {address}"))?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
+/// The relay in the background, if there is one.
+struct Relaying(Option<(watch::Sender<bool>, JoinHandle<()>)>);
+
+impl Relaying {
+    fn start(outbox: Option<Arc<dyn Outbox>>, settings: &Settings, backlog: Arc<Backlog>) -> Self {
+        let EventsChoice::Kafka(target) = &settings.events else {
+            return Self(None);
+        };
+        Self(outbox.map(|outbox| {
+            let relay = Relay::new(outbox, target.clone(), backlog);
+            let (stop, stopped) = watch::channel(false);
+            (stop, tokio::spawn(relay.run(stopped)))
+        }))
+    }
+
+    /// Lets it send what is left, for a moment.
+    async fn stop(self) {
+        if let Some((stop, relay)) = self.0 {
+            stop.send_replace(true);
+            if let Err(error) = relay.await {
+                tracing::error!(%error, "the relay failed");
+            }
+        }
+    }
 }
 
-async fn open_store(settings: &Settings, readiness: &Readiness) -> anyhow::Result<Arc<dyn Store>> {
+/// A store, and what the relay reads of it.
+struct Opened {
+    store: Arc<dyn Store>,
+    outbox: Option<Arc<dyn Outbox>>,
+}
+
+async fn open_store(settings: &Settings, readiness: &Readiness) -> anyhow::Result<Opened> {
+    let sends = matches!(settings.events, EventsChoice::Kafka(_));
+    let readiness = readiness.clone();
     Ok(match &settings.store {
-        StoreChoice::Memory => Arc::new(MemoryStore::new(settings.keys)),
+        StoreChoice::Memory => Opened {
+            store: Arc::new(MemoryStore::new(settings.keys)),
+            outbox: None,
+        },
         StoreChoice::Embedded(directory) => {
-            let readiness = readiness.clone();
-            Arc::new(EmbeddedStore::open(directory, Events::Off, settings.keys, readiness).await?)
+            let events = if sends {
+                Events::AtMost(settings.outbox_limit)
+            } else {
+                Events::Off
+            };
+            let store = EmbeddedStore::open(directory, events, settings.keys, readiness).await?;
+            let outbox = store.events().map(|log| Arc::new(log) as Arc<dyn Outbox>);
+            Opened {
+                store: Arc::new(store),
+                outbox,
+            }
         }
-        StoreChoice::Redis(target) => Arc::new(RedisStore::start(
-            target.clone(),
-            settings.redis_timeout,
-            &settings.keys,
-            readiness.clone(),
-        )),
+        StoreChoice::Redis(target) => {
+            let options = RedisOptions {
+                timeout: settings.redis_timeout,
+                keys: settings.keys,
+                outbox: sends.then_some(settings.outbox_limit),
+                durable: settings.redis_wait,
+            };
+            let store = RedisStore::start(target.clone(), options, readiness);
+            let outbox = store.outbox();
+            Opened {
+                store: Arc::new(store),
+                outbox,
+            }
+        }
     })
 }

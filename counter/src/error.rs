@@ -47,6 +47,13 @@ pub(crate) fn invalid(violations: Vec<Violation>) -> Status {
 /// What a store's error means to the caller.
 pub(crate) fn from_store(error: &StoreError) -> Status {
     let (code, reason) = match error {
+        StoreError::Braces => {
+            return invalid(vec![Violation {
+                field: "resource_id".to_owned(),
+                why: "must not contain braces when counts are in a Redis cluster".to_owned(),
+            }]);
+        }
+        StoreError::OutboxFull { .. } => (Code::ResourceExhausted, "OUTBOX_FULL"),
         StoreError::Overflow { .. } => (Code::OutOfRange, "COUNTER_OVERFLOW"),
         StoreError::NotACount { .. } => (Code::FailedPrecondition, "NOT_A_COUNT"),
         StoreError::KeyReused { .. } => (Code::InvalidArgument, "IDEMPOTENCY_KEY_REUSED"),

@@ -65,6 +65,11 @@ impl IdempotencyKey {
         self.origin
     }
 
+    /// The key itself: not for logs.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The name under which a store remembers it: no key has a space, so no two pairs of key and counter share one.
     pub(crate) fn field(&self, counter: &CounterId) -> String {
         let mut field = String::with_capacity(self.text.len() + 1 + counter.key().len());

@@ -1,4 +1,4 @@
-//! The program `highpress-counter`: settings, runtime, then [`highpress_counter::app`].
+//! The program `highpress-counter`: a tool, or settings, runtime and then [`highpress_counter::app`].
 
 use std::process::ExitCode;
 
@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use highpress_counter::app::{self, PROGRAM};
 use highpress_counter::settings::Arguments;
-use service_kit::{program, telemetry};
+use highpress_counter::tools;
+use service_kit::{program, service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,16 +17,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let settings = arguments.settings()?;
-    telemetry::init()?;
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = settings.threads {
-        runtime.worker_threads(threads.get());
+    if let Some(tool) = arguments.tool() {
+        let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+        return runtime.block_on(tools::run(tool));
     }
-    let runtime = runtime
-        .enable_all()
-        .thread_name("counter")
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(app::run(settings))
+    service::run(arguments, app::run)
 }

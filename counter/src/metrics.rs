@@ -107,6 +107,8 @@ fn reason(error: &StoreError) -> &'static str {
         StoreError::NotACount { .. } => "not_a_count",
         StoreError::KeyReused { .. } => "key_reused",
         StoreError::KeysFull { .. } => "keys_full",
+        StoreError::OutboxFull { .. } => "outbox_full",
+        StoreError::Braces => "braces",
         StoreError::Unavailable(_) => "unavailable",
         StoreError::OutcomeUnknown(_) => "outcome_unknown",
         StoreError::Broken(_) => "broken",

@@ -18,17 +18,17 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use service_kit::Drain;
-use service_kit::metrics::GrpcMetrics;
+use service_kit::metrics::{GrpcMethod, GrpcMetrics};
+use service_kit::{Drain, Patience};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tonic::body::Body;
 use tonic::{Code, Status};
 
 use self::streams::Streams;
 use crate::dispatch::{Dispatch, Method};
+use crate::unary::Answer;
 use service_kit::deadline::grpc_timeout;
 
 /// Streams at a time on one connection: a gateway multiplexes all its calls over a few.
@@ -49,15 +49,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Server {
     dispatch: Dispatch,
     metrics: GrpcMetrics,
+    increments: Arc<GrpcMethod>,
 }
 
 impl Server {
     pub(crate) fn new(dispatch: Dispatch, metrics: GrpcMetrics) -> Self {
-        Self { dispatch, metrics }
+        let increment = Method::Increment;
+        let increments = metrics.method(increment.service(), increment.name());
+        Self {
+            dispatch,
+            metrics,
+            increments,
+        }
     }
 
     /// Serves until the drain begins, then lets calls finish for `drain_timeout` at most.
-    pub(crate) async fn serve(self, listener: TcpListener, drain: &Drain, drain_timeout: Duration) {
+    pub(crate) async fn serve(
+        self,
+        listener: TcpListener,
+        drain: &Drain,
+        drain_timeout: &Patience,
+    ) {
         let server = Arc::new(self);
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
@@ -78,7 +90,10 @@ impl Server {
         }
         // Closed at once, so that new callers are refused instead of left waiting.
         drop(listener);
-        if timeout(drain_timeout, graceful.shutdown()).await.is_err() {
+        if timeout(drain_timeout.get(), graceful.shutdown())
+            .await
+            .is_err()
+        {
             while connections.try_join_next().is_some() {}
             tracing::warn!(
                 connections = connections.len(),
@@ -103,23 +118,26 @@ impl Server {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
         if !is_grpc(request.headers()) {
-            let mut refused = Response::new(Body::empty());
+            let mut refused = Response::new(Answer::End);
             *refused.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return refused;
         }
         let method = Method::of(request.uri().path());
-        let call = self.metrics.begin(method.service(), method.name());
+        let call = match method {
+            Method::Increment => self.increments.begin(),
+            _ => self.metrics.begin(method.service(), method.name()),
+        };
+        let refuse = |status: Status| status.into_http().map(Answer::Tonic);
         let response = match grpc_timeout(request.headers()) {
             Ok(None) => self.dispatch.call(method, request).await,
             // A call whose time is up before it begins does nothing.
-            Ok(Some(left)) if left.is_zero() => late().into_http(),
-            Ok(Some(left)) => match timeout(left, self.dispatch.call(method, request)).await {
-                Ok(response) => response,
-                Err(_) => late().into_http(),
-            },
-            Err(malformed) => Status::invalid_argument(malformed.to_string()).into_http(),
+            Ok(Some(left)) if left.is_zero() => refuse(late()),
+            Ok(Some(left)) => timeout(left, self.dispatch.call(method, request))
+                .await
+                .unwrap_or_else(|_| refuse(late())),
+            Err(malformed) => refuse(Status::invalid_argument(malformed.to_string())),
         };
         call.end(code_of(&response));
         response
@@ -138,6 +156,8 @@ fn http2_builder(streams: Streams) -> http2::Builder<Streams> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADER_BYTES)
+        // Nobody reads a date here.
+        .auto_date_header(false)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     builder
@@ -155,7 +175,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// An error of a unary call stands in the headers; an answer without one there is OK (its trailers say so).
-fn code_of(response: &Response<Body>) -> u32 {
+fn code_of(response: &Response<Answer>) -> u32 {
     let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
     code as u32
 }

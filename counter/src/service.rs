@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderValue, Request, Response};
+use hyper::body::Incoming;
 use proto::counter::counter_service_server::CounterService;
 use proto::counter::{
     BatchGetRequest, BatchGetResponse, GetCounterRequest, GetCounterResponse, GetStatusRequest,
     GetStatusResponse, IncrementRequest, IncrementResponse,
 };
-use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
-use tonic::{Request, Response, Status};
+use tonic::Status;
+use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::error::{Violation, from_store, invalid};
 use crate::id::{CounterId, InvalidId, Problem};
@@ -19,6 +21,7 @@ use crate::idempotency::{IdempotencyKey, InvalidKey, Origin};
 use crate::metrics::{KeyMetrics, Operation, StoreMetrics};
 use crate::status::ServiceStatus;
 use crate::store::{Increment, Store, UnixMillis};
+use crate::unary::{self, Answer};
 
 /// The most counters in one batch.
 pub const MAX_BATCH: usize = 1000;
@@ -28,6 +31,7 @@ const MAX_VIOLATIONS: usize = 20;
 const KEY_ORIGIN: &str = "idempotency-key-origin";
 /// Metadata of an answer: it is that of an earlier call with the same key.
 const REPLAYED: &str = "idempotency-replayed";
+const YES: HeaderValue = HeaderValue::from_static("true");
 
 /// The service over any store.
 #[derive(Debug)]
@@ -54,18 +58,19 @@ impl Counters {
     }
 }
 
-#[tonic::async_trait]
-impl CounterService for Counters {
-    async fn increment_counter(
+impl Counters {
+    /// Counts; whether the answer is that of an earlier call with the same key.
+    pub(crate) async fn increment(
         &self,
-        request: Request<IncrementRequest>,
-    ) -> Result<Response<IncrementResponse>, Status> {
-        let key = idempotency_key(request.metadata());
+        metadata: &HeaderMap,
+        request: IncrementRequest,
+    ) -> Result<(IncrementResponse, bool), Status> {
+        let key = idempotency_key(metadata);
         let IncrementRequest {
             resource_id,
             counter_type,
             delta,
-        } = request.into_inner();
+        } = request;
         let (counter, key) = check_both(&resource_id, &counter_type, key)?;
         let origin = key.as_ref().map(IdempotencyKey::origin);
         let increment = Increment {
@@ -80,15 +85,46 @@ impl CounterService for Counters {
             self.keys.record(origin, &counted);
         }
         let counted = counted.map_err(|error| from_store(&error))?;
-        let mut response = Response::new(IncrementResponse {
+        let response = IncrementResponse {
             success: true,
             current_value: counted.value,
             message: "counted".to_owned(),
             resource_id,
             counter_type,
             timestamp: counted.at.seconds(),
-        });
-        if counted.replayed {
+        };
+        Ok((response, counted.replayed))
+    }
+
+    /// The same for a call as it comes from HTTP/2.
+    pub(crate) async fn increment_unary(&self, request: Request<Incoming>) -> Response<Answer> {
+        let counted = async {
+            let (metadata, request) = unary::read(request).await?;
+            self.increment(&metadata, request).await
+        };
+        match counted.await {
+            Ok((message, replayed)) => {
+                let mut response = unary::answer(&message);
+                if replayed {
+                    response.headers_mut().insert(REPLAYED, YES);
+                }
+                response
+            }
+            Err(status) => status.into_http().map(Answer::Tonic),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl CounterService for Counters {
+    async fn increment_counter(
+        &self,
+        request: tonic::Request<IncrementRequest>,
+    ) -> Result<tonic::Response<IncrementResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let (message, replayed) = self.increment(metadata.as_ref(), request).await?;
+        let mut response = tonic::Response::new(message);
+        if replayed {
             let yes = MetadataValue::<Ascii>::from_static("true");
             response.metadata_mut().insert(REPLAYED, yes);
         }
@@ -97,8 +133,8 @@ impl CounterService for Counters {
 
     async fn get_counter(
         &self,
-        request: Request<GetCounterRequest>,
-    ) -> Result<Response<GetCounterResponse>, Status> {
+        request: tonic::Request<GetCounterRequest>,
+    ) -> Result<tonic::Response<GetCounterResponse>, Status> {
         let item = request.into_inner();
         let counter = check(&item.resource_id, &item.counter_type)?;
         // Taken before the read: the value was true at that second or later.
@@ -107,13 +143,13 @@ impl CounterService for Counters {
         let value = timer
             .end(self.store.get(&counter).await)
             .map_err(|error| from_store(&error))?;
-        Ok(Response::new(answer(item, value, at)))
+        Ok(tonic::Response::new(answer(item, value, at)))
     }
 
     async fn batch_get_counters(
         &self,
-        request: Request<BatchGetRequest>,
-    ) -> Result<Response<BatchGetResponse>, Status> {
+        request: tonic::Request<BatchGetRequest>,
+    ) -> Result<tonic::Response<BatchGetResponse>, Status> {
         let items = request.into_inner().items;
         let counters = check_all(&items)?;
         let at = UnixMillis::now();
@@ -126,14 +162,15 @@ impl CounterService for Counters {
             .zip(values)
             .map(|(item, value)| answer(item, value, at))
             .collect();
-        Ok(Response::new(BatchGetResponse { results }))
+        Ok(tonic::Response::new(BatchGetResponse { results }))
     }
 
     async fn get_status(
         &self,
-        _: Request<GetStatusRequest>,
-    ) -> Result<Response<GetStatusResponse>, Status> {
-        Ok(Response::new(self.status.to_proto()))
+        _: tonic::Request<GetStatusRequest>,
+    ) -> Result<tonic::Response<GetStatusResponse>, Status> {
+        self.status.refresh().await;
+        Ok(tonic::Response::new(self.status.to_proto()))
     }
 }
 
@@ -147,7 +184,7 @@ fn answer(item: GetCounterRequest, value: i64, at: UnixMillis) -> GetCounterResp
 }
 
 /// The key that the caller sent, if any. One call has one key.
-fn idempotency_key(metadata: &MetadataMap) -> Result<Option<IdempotencyKey>, InvalidKey> {
+fn idempotency_key(metadata: &HeaderMap) -> Result<Option<IdempotencyKey>, InvalidKey> {
     let mut keys = metadata.get_all(proto::IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else {
         return Ok(None);

@@ -110,6 +110,15 @@ pub enum StoreError {
         /// The room that they have.
         memory: u64,
     },
+    /// There is no room for another event. Nothing was changed.
+    #[error("the outbox is full: {limit} events wait for Kafka; nothing was changed")]
+    OutboxFull {
+        /// The events that it may hold.
+        limit: u64,
+    },
+    /// A cluster of Redis cannot keep a counter of this name: braces would place it elsewhere. Nothing was changed.
+    #[error("resource_id must not contain braces when counts are in a Redis cluster")]
+    Braces,
     /// The store is away or cannot take more. Nothing was changed.
     #[error("{0}")]
     Unavailable(Arc<str>),

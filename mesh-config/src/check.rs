@@ -13,7 +13,7 @@ use crate::suggest;
 /// What routes may name.
 pub(crate) struct Known<'a> {
     /// `None`: there are no clusters to check against, which has been reported.
-    clusters: Option<HashMap<&'a ClusterName, Option<Protocol>>>,
+    clusters: Option<HashMap<&'a ClusterName, &'a cluster::Declared>>,
     profiles: &'a BTreeMap<ProfileName, serde_json::Value>,
     /// The largest body that any listener lets in; `None`: not known, as something is wrong with a listener.
     widest_body: Option<ByteSize>,
@@ -28,7 +28,7 @@ impl<'a> Known<'a> {
         let by_name = || {
             clusters
                 .iter()
-                .map(|cluster| (&cluster.name, cluster.protocol))
+                .map(|cluster| (&cluster.name, cluster))
                 .collect()
         };
         let bodies = listeners
@@ -45,39 +45,80 @@ impl<'a> Known<'a> {
     /// Checks what a route says of clusters, profiles and listeners.
     pub(crate) fn check(&self, route: &route::Declared<'_>, report: &mut Report) {
         for (value, name) in &route.clusters {
-            self.cluster(value, name, route.transcode.is_some(), report);
+            self.cluster(value, name, report);
         }
+        if route.transcode.is_none() {
+            self.passed(route, report);
+        }
+        self.hash(route, report);
         self.profile(route, report);
         self.body(route, report);
     }
 
-    /// What names a cluster. Requests of a transcoded route may go to any: one that speaks HTTP gets them as they
-    /// are. To others gRPC is unknown.
-    fn cluster(
-        &self,
-        value: &Value<'_>,
-        name: &ClusterName,
-        transcoded: bool,
-        report: &mut Report,
-    ) {
+    /// What names a cluster.
+    fn cluster(&self, value: &Value<'_>, name: &ClusterName, report: &mut Report) {
         let Some(clusters) = &self.clusters else {
             return;
         };
-        let Some(protocol) = clusters.get(name) else {
+        if !clusters.contains_key(name) {
             // Sorted, so that the same mistake always reads the same.
             let mut names: Vec<&str> = clusters.keys().map(|name| name.as_str()).collect();
             names.sort_unstable();
             let suggestion = suggest::did_you_mean(name.as_str(), names.iter().copied());
             let known = suggest::list(names);
             let why = format!("there is no cluster `{name}`{suggestion} (clusters: {known})");
-            return value.problem(report, why);
+            value.problem(report, why);
+        }
+    }
+
+    /// Requests of a transcoded route may go to any cluster: one that speaks HTTP gets them as they are. Requests that are passed on
+    /// are either gRPC or not, whichever of the route's clusters takes them.
+    fn passed(&self, route: &route::Declared<'_>, report: &mut Report) {
+        let protocol = |name: &ClusterName| self.clusters.as_ref()?.get(name)?.protocol;
+        let mut known = route
+            .clusters
+            .iter()
+            .filter_map(|(value, name)| Some((value, name, protocol(name)? == Protocol::Grpc)));
+        let Some((_, first, is_grpc)) = known.next() else {
+            return;
         };
-        if !transcoded && *protocol == Some(Protocol::Grpc) {
+        for (value, name, _) in known.filter(|(.., other)| *other != is_grpc) {
+            let (this, that) = if is_grpc {
+                (first, name)
+            } else {
+                (name, first)
+            };
             let why = format!(
-                "cluster `{name}` has protocol grpc: add `transcode` with its services, or use a cluster of protocol \
-                 http1 or http2 (to pass gRPC through is not in this version)"
+                "cluster `{this}` has protocol grpc and `{that}` has not: a route without `transcode` passes requests \
+                 on as they are, so all of its clusters have to speak gRPC, or none"
             );
             value.problem(report, why);
+        }
+        let whole = route.route.as_ref().filter(|_| is_grpc);
+        if whole.is_some_and(|route| route.mirror.is_some()) {
+            let why = "calls of gRPC that are passed through cannot be mirrored in this version: remove it, or add `transcode`";
+            route.value.problem_below(report, "mirror", why);
+        }
+        if whole.is_some_and(|route| route.rewrite.is_some()) {
+            let why = "paths of gRPC are names of methods, which are not rewritten: remove it";
+            route.value.problem_below(report, "rewrite", why);
+        }
+    }
+
+    /// What makes requests sticky does nothing where nothing goes by it.
+    fn hash(&self, route: &route::Declared<'_>, report: &mut Report) {
+        let Some(clusters) = self.clusters.as_ref().filter(|_| route.hash_needs_policy) else {
+            return;
+        };
+        let goes_by_it = |(_, name): &(Value<'_>, ClusterName)| {
+            // Of what is not known, the best is thought.
+            let known = clusters.get(name).and_then(|known| known.cluster.as_ref());
+            known.is_none_or(|cluster| cluster.load_balancing.policy.is_by_key())
+        };
+        if !route.clusters.iter().any(goes_by_it) {
+            let why = "nothing goes by it: it makes `weighted` and `canary.share` sticky, and balancing in clusters whose \
+                       policy is ring_hash or maglev";
+            route.value.problem_below(report, "hash_on", why);
         }
     }
 

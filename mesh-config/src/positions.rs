@@ -4,20 +4,21 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::origins::Origins;
 use crate::problem::Problem;
 use crate::yaml::{Kind, Node};
 
 /// Lines of the keys of one configuration.
 #[derive(Clone)]
 pub struct Positions {
-    file: Arc<str>,
+    origins: Origins,
     root: Arc<Node>,
 }
 
 impl Positions {
-    pub(crate) fn new(file: Arc<str>, root: Node) -> Self {
+    pub(crate) fn new(origins: Origins, root: Node) -> Self {
         Self {
-            file,
+            origins,
             root: Arc::new(root),
         }
     }
@@ -53,7 +54,7 @@ impl Positions {
     pub fn problem(&self, path: impl Into<String>, why: impl Into<String>) -> Problem {
         let path = path.into();
         Problem {
-            file: Arc::clone(&self.file),
+            file: Arc::clone(self.origins.of(&path)),
             line: self.line(&path),
             path,
             why: why.into(),
@@ -64,13 +65,21 @@ impl Positions {
 /// Without the values: what came from the environment may be secret.
 impl fmt::Debug for Positions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Positions({})", self.file)
+        write!(f, "Positions({})", self.origins.base())
     }
 }
 
 enum Step {
     Key(String),
     Index(usize),
+}
+
+/// The top-level key that a path begins with.
+pub(crate) fn first_key(path: &str) -> Option<String> {
+    match steps(path).into_iter().next() {
+        Some(Step::Key(key)) => Some(key),
+        Some(Step::Index(_)) | None => None,
+    }
 }
 
 /// The steps of a path: words between dots, numbers in brackets, other keys quoted in brackets.

@@ -34,10 +34,10 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// In the order of their lines, each once.
+    /// By file, in the order of their lines, each once.
     #[must_use]
     pub fn new(mut problems: Vec<Problem>) -> Self {
-        problems.sort_by_key(|problem| problem.line);
+        problems.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
         problems.dedup();
         Self(problems)
     }

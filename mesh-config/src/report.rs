@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::origins::Origins;
 use crate::problem::{Problem, Problems};
 
 /// More problems than this help nobody, and a hostile text shall not make a list longer than itself.
@@ -11,21 +12,26 @@ const MAX_PROBLEMS: usize = 200;
 const MAX_LENGTH: usize = 1_000;
 
 pub(crate) struct Report {
-    file: Arc<str>,
+    origins: Origins,
     problems: Vec<Problem>,
 }
 
 impl Report {
-    pub(crate) fn new(file: Arc<str>) -> Self {
+    pub(crate) fn new(origins: Origins) -> Self {
         Self {
-            file,
+            origins,
             problems: Vec::new(),
         }
     }
 
+    /// From here on problems have these sources; what was reported keeps its own.
+    pub(crate) fn turn_to(&mut self, origins: Origins) {
+        self.origins = origins;
+    }
+
     pub(crate) fn add(&mut self, line: u32, path: &str, why: String) {
         if !self.is_full() {
-            let (file, path) = (Arc::clone(&self.file), shortened(path));
+            let (file, path) = (Arc::clone(self.origins.of(path)), shortened(path));
             let why = shortened(&why);
             self.problems.push(Problem {
                 file,
@@ -34,6 +40,12 @@ impl Report {
                 why,
             });
         }
+    }
+
+    /// Problems of another file that the text names.
+    pub(crate) fn take(&mut self, problems: &Problems) {
+        let room = MAX_PROBLEMS.saturating_sub(self.problems.len());
+        self.problems.extend(problems.iter().take(room).cloned());
     }
 
     /// Whether further problems are not listed, so looking for them is no use.

@@ -65,28 +65,38 @@ macro_rules! sections {
 
 sections! {
     ROOT "" [
-        now("listeners"), now("admin"), now("threads"), now("descriptors"), now("clusters"), now("routes"),
-        now("profiles"), now("overload"), now("consul"), later("data"),
+        now("listeners"), now("admin"), now("threads"), now("descriptors"), now("breaking_changes"),
+        now("clusters"), now("routes"), now("profiles"), now("overload"), now("consul"), now("log"), now("data"),
+        now("drain_timeout"), now("locality"), now("services"),
     ];
     LISTENER "listeners[]" [now("address"), now("protocols"), now("limits"), later("tls")];
     LISTENER_LIMITS "listeners[].limits" [
         now("header_timeout"), now("body_timeout"), now("write_timeout"), now("idle_timeout"), now("max_header_bytes"),
         now("max_headers"), now("max_uri"), now("max_body"), now("max_connections"), now("max_streams"),
     ];
-    ADMIN "admin" [now("address")];
-    DESCRIPTOR "descriptors[]" [now("file"), later("reflection"), later("kv")];
+    ADMIN "admin" [now("address"), now("openapi")];
+    DESCRIPTOR "descriptors[]" [now("file"), now("reflection"), now("kv"), now("service_config"), now("interval")];
     CLUSTER "clusters[]" [
         now("name"), now("protocol"), now("endpoints"), now("load_balancing"), now("connect_timeout"),
         now("limits"), now("panic_threshold"), now("retry_budget"), now("breaker"), now("outlier_detection"),
-        now("adaptive_concurrency"), later("health_check"), later("slow_start"),
+        now("adaptive_concurrency"), now("health_check"), now("slow_start"), now("compression"),
     ];
-    ENDPOINTS "clusters[].endpoints" [now("static"), now("consul"), later("dns")];
-    ENDPOINT "clusters[].endpoints.static[]" [now("address"), now("weight")];
+    ENDPOINTS "clusters[].endpoints" [now("static"), now("consul"), now("dns")];
+    ENDPOINT "clusters[].endpoints.static[]" [
+        now("address"), now("weight"), now("node"), now("zone"), now("tags"), now("metadata"), now("priority"),
+    ];
     CONSUL_ENDPOINTS "clusters[].endpoints.consul" [
-        now("service"), now("tags"), now("datacenter"), now("node_meta"), now("filter"), now("namespace"),
-        now("partition"), now("warning"), now("max_stale"),
+        now("service"), now("tags"), now("datacenter"), now("datacenters"), now("query"), now("interval"),
+        now("node_meta"), now("filter"), now("namespace"), now("partition"), now("warning"), now("max_stale"),
+        now("config_entries"),
     ];
-    LOAD_BALANCING "clusters[].load_balancing" [now("policy")];
+    DNS_ENDPOINTS "clusters[].endpoints.dns" [
+        now("name"), now("type"), now("resolvers"), now("min_ttl"), now("max_ttl"),
+    ];
+    LOAD_BALANCING "clusters[].load_balancing" [
+        now("policy"), now("locality"), now("bounded_load"), now("ring_points"), now("table_size"), now("connections"),
+    ];
+    CONNECTIONS "clusters[].load_balancing.connections" [now("warm"), now("max_endpoints")];
     CLUSTER_LIMITS "clusters[].limits" [
         now("connections"), now("pending"), now("requests"), now("retries"), now("per_endpoint"),
     ];
@@ -101,11 +111,15 @@ sections! {
         now("max_ejection"), now("max_ejected"),
     ];
     ADAPTIVE_CONCURRENCY "clusters[].adaptive_concurrency" [now("enabled"), now("min"), now("max")];
+    HEALTH_CHECK "clusters[].health_check" [
+        now("protocol"), now("service"), now("path"), now("host"), now("statuses"), now("interval"), now("timeout"),
+        now("healthy"), now("unhealthy"),
+    ];
     ROUTE "routes[]" [
         now("name"), now("match"), now("transcode"), now("to"), now("weighted"), now("redirect"), now("timeout"),
-        now("retry"), now("hedge"), now("hash_on"), now("rate_limit"), now("canary"), now("mirror"), now("fault"),
+        now("retry"), now("hedge"), now("hash_on"), now("subset"), now("subset_fallback"), now("rate_limit"), now("canary"), now("mirror"), now("fault"),
         now("fallback"), now("rewrite"), now("request_headers"), now("response_headers"), now("priority"),
-        later("idle_timeout"),
+        now("idle_timeout"), now("compression"), now("cors"),
     ];
     MATCH "routes[].match" [
         now("path"), now("path_prefix"), now("path_regex"), now("methods"), now("hosts"), now("headers"),
@@ -116,7 +130,9 @@ sections! {
     ];
     TRANSCODE "routes[].transcode" [
         now("services"), now("profile"), now("int64"), now("enums"), now("names"), now("defaults"),
-        now("unknown_fields"), now("stream"), now("max_body"), now("unannotated"),
+        now("unknown_fields"), now("stream"), now("max_body"), now("unannotated"), now("trailing_slash"),
+        now("request_metadata"),
+        now("response_metadata"), now("compression"),
     ];
     WEIGHTED "routes[].weighted[]" [now("cluster"), now("weight")];
     REDIRECT "routes[].redirect" [now("status"), now("scheme"), now("host"), now("path"), now("path_prefix")];
@@ -139,8 +155,17 @@ sections! {
     ABORT "routes[].fault.abort" [now("status"), now("share")];
     REWRITE "routes[].rewrite" [now("path_prefix"), now("host")];
     HEADER_EDITS "routes[].request_headers" [now("set"), now("add"), now("remove")];
+    CORS "routes[].cors" [
+        now("origins"), now("headers"), now("expose"), now("credentials"), now("max_age"),
+    ];
     OVERLOAD "overload" [now("memory"), now("loop_lag"), now("connections")];
-    CONSUL "consul" [now("address"), now("token"), later("kv")];
+    LOCALITY "locality" [now("node"), now("zone")];
+    SERVICES "services" [now("counter"), now("analytics")];
+    SERVICE "services.counter" [now("listen"), now("admin")];
+    CONSUL "consul" [
+        now("address"), now("token"), now("ca"), now("cert"), now("key"), now("server_name"), now("kv"),
+        now("advertise"), now("tags"), now("weight"),
+    ];
 }
 
 /// A word that a key takes; `None`: the format has it, but this version does not.

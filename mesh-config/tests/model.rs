@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_config::model::{
-    Action, BalancingPolicy, DescriptorSource, Endpoints, FieldMatch, HostPattern, Int64, Limits,
-    PathMatch, Protocol, ValueMatch,
+    Action, BalancingPolicy, DescriptorSource, Endpoints, FieldMatch, HostPattern, Int64, Labels,
+    Limits, PathMatch, Protocol, ValueMatch,
 };
 use mesh_config::{Snapshot, Status, load, parse, parse_with};
 
@@ -63,7 +63,7 @@ fn the_example_loads() {
         ValueMatch::Exact("2".to_owned())
     );
     assert_eq!(beta.matches.headers[2].value, ValueMatch::Absent);
-    assert_eq!(snapshot.positions.line("routes[2].match.query.mode"), 123);
+    assert_eq!(snapshot.positions.line("routes[2].match.query.mode"), 126);
 }
 
 #[test]
@@ -190,4 +190,34 @@ fn conditions_on_values_hold_as_they_read() {
             .collect();
         assert_eq!(names.join(" "), holding, "{value:?}");
     }
+}
+
+#[test]
+fn an_endpoint_has_labels() {
+    let snapshot = good(
+        r#"
+clusters:
+  - name: counter
+    protocol: grpc
+    endpoints:
+      static:
+        - { address: "127.0.0.1:1", node: n1, zone: a, tags: [blue, new], metadata: { version: v2, stage: s }, priority: 1 }
+        - "127.0.0.1:2"
+routes:
+  - { name: counters, transcode: { services: [counter.CounterService] }, to: counter }
+"#,
+    );
+    let Endpoints::Static(endpoints) = &snapshot.clusters[0].endpoints else {
+        panic!("they stand in the file")
+    };
+    let expected = Labels {
+        node: Some("n1".into()),
+        zone: Some("a".into()),
+        datacenter: None,
+        tags: ["blue".into(), "new".into()].into(),
+        metadata: [("version", "v2"), ("stage", "s")].into_iter().collect(),
+        priority: 1,
+    };
+    assert_eq!(*endpoints[0].labels, expected);
+    assert_eq!(*endpoints[1].labels, Labels::default());
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_config::{Live, Problems, ReloadHandle, Reloader, Reloads, Snapshot, Status};
+use mesh_config::{Live, Problems, ReloadHandle, Reloader, Reloads, Snapshot, Sources, Status};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
@@ -19,6 +19,13 @@ fn mesh(port: u16) -> String {
         "clusters: [{{ name: a, protocol: http1, endpoints: {{ static: [\"127.0.0.1:{port}\"] }} }}]\n\
          routes: [{{ name: r, match: {{ path_prefix: / }}, to: a }}]\n"
     )
+}
+
+fn file(path: &Path) -> Sources {
+    Sources {
+        file: Some(path.to_owned()),
+        ..Sources::default()
+    }
 }
 
 struct Fixture {
@@ -51,8 +58,8 @@ impl Fixture {
             log.lock().push(snapshot.version.clone());
             Ok(())
         };
-        let (reloader, status) =
-            Reloader::start(path.clone(), compile).unwrap_or_else(|problems| panic!("{problems}"));
+        let (reloader, status) = Reloader::start(file(&path), None, compile)
+            .unwrap_or_else(|problems| panic!("{problems}"));
         let handle = reloader.handle();
         tokio::spawn(reloader.run());
         Self {
@@ -331,7 +338,7 @@ async fn history_is_bounded() {
 
 #[test]
 fn a_start_without_a_good_file_is_refused() {
-    let refused = |path: &Path| match Reloader::start(path.to_owned(), |_| Ok(())) {
+    let refused = |path: &Path| match Reloader::start(file(path), None, |_| Ok(())) {
         Ok(_) => panic!("it started"),
         Err(problems) => problems.to_string(),
     };

@@ -5,6 +5,9 @@
 
 mod codec;
 
+use prost::Message;
+use prost_types::FileDescriptorSet;
+
 /// The counter service: package `counter`.
 pub mod counter {
     #![allow(
@@ -45,6 +48,21 @@ pub mod rpc {
 
 /// A serialised `google.protobuf.FileDescriptorSet`: both services, every import, annotations and comments.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptor_set.bin");
+
+/// A serialised `google.protobuf.FileDescriptorSet` of the types that travel in `grpc-status-details-bin`
+/// (`google/rpc/*.proto`) and of what they import, for whoever has descriptors of services only.
+pub fn error_details() -> Vec<u8> {
+    const IMPORTED: [&str; 2] = [
+        "google/protobuf/any.proto",
+        "google/protobuf/duration.proto",
+    ];
+    let mut set = FileDescriptorSet::decode(DESCRIPTOR_SET).unwrap_or_default();
+    set.file.retain(|file| {
+        let name = file.name();
+        name.starts_with("google/rpc/") || IMPORTED.contains(&name)
+    });
+    set.encode_to_vec()
+}
 
 /// The field number of the method option `highpress.dedupe`, a string: the metadata key by which the service
 /// recognises a repeated call.

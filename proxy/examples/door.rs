@@ -10,7 +10,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use highpress_proxy::edge::{
-    Alarm, Answer, Edge, EdgeLimits, Head, Lane, ListenerOptions, Protocols, Refusal, Service,
+    Alarm, Answer, Client, Edge, EdgeLimits, Head, Lane, ListenerOptions, Protocols, Refusal,
+    Service,
 };
 use http::HeaderValue;
 use pingora_core::apps::{HttpServerApp, ReusedHttpStream, ServerApp};
@@ -73,6 +74,16 @@ impl Service for Fixed {
 
     async fn unary(&self, _worker: usize, _call: (), _head: &Head, _body: &[u8]) -> Answer {
         fixed()
+    }
+
+    async fn stream(
+        &self,
+        _worker: usize,
+        _call: (),
+        _head: &Head,
+        _client: &mut dyn Client,
+    ) -> Option<Answer> {
+        Some(fixed())
     }
 
     async fn pass_through(

@@ -5,28 +5,31 @@
 //! in flight finish within its time, and says how much was cut.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_config::{Live, Problems, ReloadHandle, Reloader, Snapshot, Status};
-use parking_lot::Mutex;
+use mesh_config::model::Timeout;
+use mesh_config::{Live, Problems, ReloadHandle, Snapshot, Sources, Status};
 use prometheus_client::registry::Registry;
-use service_kit::consul::{Advertise, ConsulMetrics, ConsulSettings, Instance, Registration};
-use service_kit::{Admin, AdminServer, Readiness};
+use service_kit::consul::{ConsulMetrics, Registration};
+use service_kit::{Admin, AdminServer, Patience, Readiness};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin;
+use crate::announce::Announce;
+use crate::breaks::Broken;
+use crate::configure::{self, Process};
+use crate::descriptors::{Descriptors, Learning};
 use crate::destination::{OpenError, States};
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, DnsMetrics};
 use crate::edge::{self, Edge, ListenerOptions, Running};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
-use crate::route_table::{self, Kept, Plan};
+use crate::route_table::Kept;
 use crate::shedding::Shedding;
 use crate::state_metrics::StateMetrics;
 use crate::system::System;
@@ -49,19 +52,58 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Where what a hand has set is kept; without it, that ends with the process.
     pub data: Option<PathBuf>,
-    /// Where clients reach this gateway, as Consul is told, instead of the first listener's address.
-    pub advertise: Option<Advertise>,
+    /// What Consul is told of this gateway, instead of what the configuration says.
+    pub announce: Announce,
     /// How long what is in flight may go on in a drain.
-    pub drain: Duration,
+    pub drain: DrainTime,
+}
+
+/// How long what is in flight may go on in a drain. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct DrainTime {
+    given: Option<Duration>,
+    otherwise: Duration,
+    now: Patience,
+}
+
+impl DrainTime {
+    /// `given` instead of what configurations say, `otherwise` where they say nothing.
+    #[must_use]
+    pub fn new(given: Option<Duration>, otherwise: Duration) -> Self {
+        let now = Patience::from(given.unwrap_or(otherwise));
+        Self {
+            given,
+            otherwise,
+            now,
+        }
+    }
+
+    /// A configuration comes into force.
+    pub(crate) fn apply(&self, snapshot: &Snapshot) {
+        let written = snapshot.drain_timeout.map(Timeout::get);
+        self.now
+            .set(self.given.or(written).unwrap_or(self.otherwise));
+    }
 }
 
 /// Where a configuration comes from.
 #[derive(Debug)]
 pub enum Source {
-    /// A file that is watched.
-    File(PathBuf),
+    /// A file or a key of Consul, or both, that are watched.
+    Watched(Box<Sources>),
     /// A snapshot that stays.
     Fixed(Arc<Snapshot>),
+}
+
+impl Source {
+    /// A file that is watched.
+    #[must_use]
+    pub fn file(path: PathBuf) -> Self {
+        Self::Watched(Box::new(Sources {
+            file: Some(path),
+            ..Sources::default()
+        }))
+    }
 }
 
 /// Why a gateway did not start.
@@ -106,132 +148,56 @@ pub struct App {
     _watching: JoinSet<()>,
 }
 
-/// Compiles snapshots and makes them live: all of one, or nothing.
-#[derive(Default)]
-struct Applier {
-    /// The first plan, until there is something to apply it to.
-    first: Mutex<Option<Plan>>,
-    parts: OnceLock<Parts>,
-}
-
-/// What a plan is applied to.
-struct Parts {
-    kept: Kept,
-    discovery: Discovery,
-    published: Arc<Published>,
-}
-
-impl Applier {
-    fn apply(&self, snapshot: &Arc<Snapshot>) -> Result<(), Problems> {
-        let plan = route_table::compile(snapshot)?;
-        match self.parts.get() {
-            Some(parts) => {
-                parts.published.publish(plan.activate(&parts.kept));
-                parts.discovery.apply(snapshot);
-            }
-            None => *self.first.lock() = Some(plan),
-        }
-        Ok(())
-    }
-}
-
-/// Starts to reload, when there is something to apply versions to.
-type StartReloads = Box<dyn FnOnce() -> (ReloadHandle, JoinHandle<()>)>;
-
-/// A configuration that has been read and compiled, and what keeps it in force.
-struct Configured {
-    plan: Plan,
-    live: Live<Status>,
-    applier: Arc<Applier>,
-    reloader: Option<StartReloads>,
-}
-
-fn configure(source: Source) -> Result<Configured, Problems> {
-    let applier = Arc::new(Applier::default());
-    let (live, reloader) = match source {
-        Source::File(path) => {
-            let apply = applier.clone();
-            let (reloader, live) =
-                Reloader::start(path, move |snapshot: &Arc<Snapshot>| apply.apply(snapshot))?;
-            let start = move || {
-                (
-                    reloader.handle(),
-                    tokio::spawn(async move {
-                        let _: std::convert::Infallible = reloader.run().await;
-                    }),
-                )
-            };
-            (live, Some(Box::new(start) as Box<_>))
-        }
-        Source::Fixed(snapshot) => {
-            applier.apply(&snapshot)?;
-            (Status::fixed(&snapshot), None)
-        }
-    };
-    let first = applier.first.lock().take();
-    let plan = first.map_or_else(|| route_table::compile(&live.load().snapshot), Ok)?;
-    Ok(Configured {
-        plan,
-        live,
-        applier,
-        reloader,
-    })
-}
-
 impl App {
     /// Starts a gateway; background work runs on the current runtime, requests on threads of their own.
     ///
     /// # Errors
     /// Every mistake of the configuration, or what could not be bound.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let configured = configure(options.config).map_err(StartError::Config)?;
+        let data = options.data.as_deref();
+        let configured = configure::configure(options.config, data, options.admin).await?;
         let (plan, live) = (configured.plan, configured.live);
         let snapshot = plan.snapshot.clone();
         let workers = workers(options.threads.or(snapshot.threads.map(Into::into)));
         let edge = bind(&snapshot, &options.listen)?;
         let readiness = Readiness::new();
         let states = Arc::new(States::open(options.data.as_deref())?);
-        let kept = kept(&snapshot, workers, &readiness, states);
-        let (upstreams, metrics) = (kept.upstreams.clone(), kept.metrics.clone());
-        let system = Arc::new(System::new(upstreams, metrics.clone(), workers)?);
+        let kept = kept(&snapshot, workers, &readiness, states, &edge);
+        let system = system(&kept, workers)?;
         let table = plan.activate(&kept);
         let published = Arc::new(Published::new(workers, table, system.clone()));
         let gateway = gateway(&snapshot, published.clone(), &kept);
         let listeners = edge.addresses().to_vec();
-        let (draining, drain) = watch::channel(false);
-        let limits = limits(&snapshot, options.drain);
-        let most = limits.connections;
-        let running = edge.start(Arc::new(gateway), workers, limits, drain)?;
-        system.opened(running.stats());
-        let mut watching = JoinSet::new();
-        watching.spawn(kept.shedding.clone().watch(running.stats(), most));
-        let mut registry = service_kit::metrics::registry(SERVICE, env!("CARGO_PKG_VERSION"));
-        let consul_metrics = ConsulMetrics::register(&mut registry);
-        let discovery = Discovery::new(&kept.upstreams, options.data, &consul_metrics, &readiness);
-        discovery.apply(&snapshot);
-        let admin_address = options.admin.unwrap_or(snapshot.admin.address);
-        let admin = pages(
-            &kept,
-            &published,
-            live,
-            &running,
-            registry,
-            readiness.clone(),
-        );
-        let admin_server = serve_admin(admin, admin_address).await?;
-        discovery.first_endpoints().await;
-        let parts = Parts {
-            kept,
-            discovery,
-            published,
+        let limits = limits(&snapshot, &options.drain);
+        let door = Door {
+            edge,
+            gateway,
+            limits,
         };
-        // A second set is impossible: the applier was made above.
-        let _ = configured.applier.parts.set(parts);
+        let (running, draining, mut watching) = door.open(workers, &system, &kept)?;
+        let mut registry = service_kit::metrics::registry(SERVICE, env!("CARGO_PKG_VERSION"));
+        let data = options.data;
+        let (discovery, consul_metrics) = discovery(&kept, data.clone(), &mut registry, &readiness);
+        let (applier, learning) = (configured.applier, configured.learning);
+        let descriptors = descriptors(learning, &kept, data, &consul_metrics, &readiness);
+        let (key, states) = (configured.key, &kept.states);
+        configure::watch(key, states, &consul_metrics, &readiness, &mut watching).await;
+        discovery.apply(&snapshot);
+        let address = options.admin.unwrap_or(snapshot.admin.address);
+        let openapi = snapshot.admin.openapi.then(|| listeners.clone());
+        let about = (live, descriptors.clone(), openapi, applier.broken.clone());
+        let admin = pages(&kept, &published, about, &running, registry, &readiness);
+        let admin_server = serve_admin(admin, address).await?;
+        descriptors.apply(&snapshot);
+        first_answers(&discovery, &kept).await;
+        let process = Process::new(options.announce, options.drain);
+        let announcer = process.announcer.clone();
+        applier.apply_to((kept, process), discovery, descriptors.clone(), published);
         let reload = configured.reloader.map(|start| start());
+        descriptors.first().await;
         let admin = admin_server.local_address();
-        let registration = consul_settings(&snapshot, options.advertise)
-            .zip(instance(&listeners, admin))
-            .map(|(to, what)| Registration::start(&to, what, readiness.clone(), &consul_metrics));
+        let bound = (&*listeners, admin);
+        let registration = announcer.register(&snapshot, bound, &readiness, &consul_metrics);
         Ok(Self {
             listeners,
             admin,
@@ -275,18 +241,95 @@ impl App {
     }
 }
 
+/// The listeners, before anybody may come in.
+struct Door {
+    edge: Edge,
+    gateway: Gateway,
+    limits: edge::EdgeLimits,
+}
+
+type Opened = (Running, watch::Sender<bool>, JoinSet<()>);
+
+impl Door {
+    /// Lets clients in, and watches how much there is to do.
+    fn open(self, workers: usize, system: &System, kept: &Kept) -> std::io::Result<Opened> {
+        let (draining, drain) = watch::channel(false);
+        let most = self.limits.connections;
+        let gateway = Arc::new(self.gateway);
+        let running = self.edge.start(gateway, workers, self.limits, drain)?;
+        system.opened(running.stats());
+        kept.upstreams.set_threads(running.runtimes());
+        let mut watching = JoinSet::new();
+        watching.spawn(kept.shedding.clone().watch(running.stats(), most));
+        Ok((running, draining, watching))
+    }
+}
+
+/// The pages of the gateway's own.
+fn system(kept: &Kept, workers: usize) -> Result<Arc<System>, StartError> {
+    let (upstreams, metrics) = (kept.upstreams.clone(), kept.metrics.clone());
+    Ok(Arc::new(System::new(upstreams, metrics, workers)?))
+}
+
+/// Who learns descriptors, from nobody yet.
+fn descriptors(
+    learning: Option<Learning>,
+    kept: &Kept,
+    data: Option<PathBuf>,
+    metrics: &ConsulMetrics,
+    readiness: &Readiness,
+) -> Arc<Descriptors> {
+    Descriptors::new(learning, &kept.upstreams, data, (metrics, readiness))
+}
+
+/// Waits a moment for endpoints, and for what their checks say.
+async fn first_answers(discovery: &Discovery, kept: &Kept) {
+    discovery.first_endpoints().await;
+    kept.upstreams.first_checks().await;
+}
+
+/// Who follows the endpoints of clusters, nobody's yet, and what measures how Consul is doing.
+fn discovery(
+    kept: &Kept,
+    data: Option<PathBuf>,
+    registry: &mut Registry,
+    readiness: &Readiness,
+) -> (Discovery, ConsulMetrics) {
+    let consul = ConsulMetrics::register(registry);
+    let dns = DnsMetrics::register(registry);
+    let discovery = Discovery::new(
+        &kept.upstreams,
+        &kept.entries,
+        data,
+        &consul,
+        &dns,
+        readiness,
+    );
+    (discovery, consul)
+}
+
+/// What pages tell beside the state of the gateway: the configuration, descriptors, where the API's page sends requests, and what
+/// versions have broken.
+type About = (
+    Live<Status>,
+    Arc<Descriptors>,
+    Option<Vec<SocketAddr>>,
+    Broken,
+);
+
 /// What metrics and pages show.
 fn pages(
     kept: &Kept,
     published: &Arc<Published>,
-    live: Live<Status>,
+    (live, descriptors, openapi, broken): About,
     running: &Running,
     mut registry: Registry,
-    readiness: Readiness,
+    readiness: &Readiness,
 ) -> Admin {
     registry.register_collector(Box::new(kept.metrics.clone()));
     registry.register_collector(Box::new(StateMetrics {
         upstreams: kept.upstreams.clone(),
+        entries: kept.entries.clone(),
         config: live.clone(),
         published: published.clone(),
         states: kept.states.clone(),
@@ -297,22 +340,39 @@ fn pages(
     registry.register_collector(Box::new(kept.mirrors.clone()));
     let pages = admin::Pages {
         upstreams: kept.upstreams.clone(),
+        entries: kept.entries.clone(),
         states: kept.states.clone(),
         mirrors: kept.mirrors.clone(),
         published: published.clone(),
         config: live,
+        openapi,
+        broken,
+        descriptors,
         limits: kept.limits.clone(),
         shedding: kept.shedding.clone(),
     };
-    let admin = Admin::new(SERVICE, env!("CARGO_PKG_VERSION"), registry, readiness);
+    let admin = Admin::new(
+        SERVICE,
+        env!("CARGO_PKG_VERSION"),
+        registry,
+        readiness.clone(),
+    );
     pages.add_to(admin)
 }
 
 /// What outlives every table, with nothing learnt yet.
-fn kept(snapshot: &Snapshot, workers: usize, readiness: &Readiness, states: Arc<States>) -> Kept {
+fn kept(
+    snapshot: &Snapshot,
+    workers: usize,
+    readiness: &Readiness,
+    states: Arc<States>,
+    edge: &Edge,
+) -> Kept {
+    let upstreams = Upstreams::of_gateway(workers, Handle::current(), identity(edge));
     Kept {
-        upstreams: Arc::new(Upstreams::new(workers, Handle::current())),
+        upstreams: Arc::new(upstreams),
         metrics: Arc::new(Metrics::new(workers)),
+        entries: Arc::default(),
         states,
         mirrors: Arc::default(),
         limits: Arc::new(RateLimits::new(Handle::current(), readiness.clone())),
@@ -320,24 +380,12 @@ fn kept(snapshot: &Snapshot, workers: usize, readiness: &Readiness, states: Arc<
     }
 }
 
-/// What is registered in Consul.
-fn instance(listeners: &[SocketAddr], admin: SocketAddr) -> Option<Instance<'static>> {
-    Some(Instance {
-        service: SERVICE,
-        version: env!("CARGO_PKG_VERSION"),
-        serves: *listeners.first()?,
-        admin,
-    })
-}
-
-/// What Consul is to be told of the gateway; `None`: there is no Consul.
-fn consul_settings(snapshot: &Snapshot, advertise: Option<Advertise>) -> Option<ConsulSettings> {
-    Some(ConsulSettings {
-        client: snapshot.consul.as_ref()?.client()?,
-        advertise,
-        tags: Vec::new(),
-        weight: NonZeroU32::MIN,
-    })
+/// Who this gateway is among others: the same after a restart, another one on each machine and port.
+fn identity(edge: &Edge) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    let first = edge.addresses().first();
+    first.map_or_else(|| host.to_owned(), |first| format!("{host}/{first}"))
 }
 
 /// As many workers as are asked for, or as the process may run on.
@@ -375,7 +423,8 @@ fn gateway(snapshot: &Snapshot, published: Arc<Published>, kept: &Kept) -> Gatew
     Gateway::new(published, kept.shedding.clone(), &kept.metrics, max_body)
 }
 
-fn limits(snapshot: &Snapshot, drain: Duration) -> edge::EdgeLimits {
+fn limits(snapshot: &Snapshot, drain: &DrainTime) -> edge::EdgeLimits {
+    drain.apply(snapshot);
     let of = snapshot
         .listeners
         .first()
@@ -391,15 +440,19 @@ fn limits(snapshot: &Snapshot, drain: Duration) -> edge::EdgeLimits {
         idle_timeout: of.idle_timeout.get(),
         write_timeout: of.write_timeout.get(),
         streams: u32::try_from(of.max_streams.get()).unwrap_or(u32::MAX),
-        drain_timeout: drain,
+        drain_timeout: drain.now.clone(),
         ..edge::EdgeLimits::default()
     }
 }
 
 async fn serve_admin(admin: Admin, address: SocketAddr) -> Result<AdminServer, StartError> {
     let bound = admin.bind(address).await;
-    bound.map_err(|source| StartError::Bind {
-        what: format!("{address} (admin)"),
+    bound.map_err(|source| cannot_bind(address, source))
+}
+
+pub(crate) fn cannot_bind(admin: SocketAddr, source: std::io::Error) -> StartError {
+    StartError::Bind {
+        what: format!("{admin} (admin)"),
         source,
-    })
+    }
 }

@@ -1,23 +1,27 @@
 //! What each command of `highpress-proxy` does, and the status that it exits with: 0 done or drained, 2 mistakes
 //! in arguments or configuration (every one is printed), 1 anything else.
 
+mod against;
 mod ask;
+mod config;
 mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use mesh_config::{Problems, problems_text};
+use mesh_config::{Learnt, Problems, Sets, Sources, problems_text};
 use service_kit::{program, shutdown, telemetry};
 use transcode::Profile;
 
+use crate::announce::Announce;
 use crate::app::{App, Options, Source, StartError};
-use crate::cli::{Cli, Command, ExplainArgs, RunArgs, SwitchArgs};
+use crate::cli::{CheckArgs, Cli, Command, ExplainArgs, RunArgs, SwitchArgs};
+use crate::descriptors;
 use crate::destination::{self, Switches};
 use crate::explain::{self, Question};
-use crate::route_table::{self, Plan};
+use crate::openapi;
+use crate::route_table::{self, Plan, Waiting};
 
 const PROGRAM: &str = "highpress-proxy";
 
@@ -36,10 +40,12 @@ enum Failure {
 pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => serve(args),
-        Command::Check { files } => check(&files),
+        Command::Check(args) => check(&args),
+        Command::Openapi { file, data } => openapi(&file, data.as_deref()),
         Command::Routes { file, data } => routes(&file, data.as_deref()),
         Command::Explain(args) => explain(&args),
         Command::Switch(args) => switch(&args),
+        Command::Config(args) => config::run(args),
         Command::Profile { name } => profile(&name),
     };
     match result {
@@ -70,17 +76,32 @@ async fn serve_until_asked(args: RunArgs) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Failed(error.to_string());
     let asked = shutdown::signal().map_err(failed)?;
     let mut hangups = shutdown::sighup().map_err(failed)?;
-    let data = args.data.unwrap_or_else(|| data_beside(&args.config));
+    let sources = args.sources().ok_or_else(|| {
+        let why = "where is the configuration? Give --config FILE, or --consul URL with --consul-kv KEY, or both";
+        Failure::Usage(why.to_owned())
+    })?;
+    let data = args.data.clone().unwrap_or_else(|| data_of(&sources));
+    let drain = args.drain();
     let app = App::start(Options {
-        config: Source::File(args.config),
+        config: Source::Watched(Box::new(sources)),
         data: Some(data),
-        listen: Vec::new(),
+        listen: args.listen,
         admin: args.admin,
         threads: args.threads,
-        advertise: args.advertise,
-        drain: Duration::from_secs(args.drain_seconds),
+        announce: Announce {
+            advertise: args.advertise,
+            tags: args.tags,
+            weight: args.weight,
+        },
+        drain,
     });
-    let app = app.await.map_err(|error| match error {
+    tokio::pin!(asked);
+    let app = tokio::select! {
+        app = app => app,
+        // What waits for a configuration has nothing to drain.
+        _ = &mut asked => return Ok(()),
+    };
+    let app = app.map_err(|error| match error {
         StartError::Config(problems) => Failure::Usage(problems_text(&problems)),
         other => Failure::Failed(other.to_string()),
     })?;
@@ -91,7 +112,6 @@ async fn serve_until_asked(args: RunArgs) -> Result<(), Failure> {
         .collect();
     addresses.push(("admin", app.admin));
     program::ready(PROGRAM, &addresses);
-    tokio::pin!(asked);
     loop {
         tokio::select! {
             asked = &mut asked => {
@@ -108,22 +128,49 @@ async fn serve_until_asked(args: RunArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where state is kept if nobody says: beside the configuration file.
-fn data_beside(config: &Path) -> PathBuf {
-    config.parent().unwrap_or(Path::new("")).join("data")
+/// Where state is kept if no flag says it: where the file says, else beside it.
+fn data_of(sources: &Sources) -> PathBuf {
+    mesh_config::data_directory(sources).unwrap_or_else(|| {
+        let file = sources.file.as_deref().unwrap_or(Path::new(""));
+        file.parent().unwrap_or(Path::new("")).join("data")
+    })
 }
 
-fn check(files: &[PathBuf]) -> Result<(), Failure> {
-    let problems: Vec<String> = files
-        .iter()
-        .filter_map(|file| read(file).err())
-        .map(|problems| problems_text(&problems))
-        .collect();
-    if problems.is_empty() {
-        println!("ok");
-        return Ok(());
+/// The same for a configuration file.
+fn data_beside(config: &Path) -> PathBuf {
+    data_of(&Sources {
+        file: Some(config.to_owned()),
+        ..Sources::default()
+    })
+}
+
+fn check(args: &CheckArgs) -> Result<(), Failure> {
+    let files = &args.files;
+    let mut problems = Vec::new();
+    for file in files {
+        match read(file) {
+            Ok(plan) => no_mistakes(&plan),
+            Err(wrong) => problems.push(problems_text(&wrong)),
+        }
     }
-    Err(Failure::Usage(problems.concat()))
+    if !problems.is_empty() {
+        return Err(Failure::Usage(problems.concat()));
+    }
+    if let Some(old) = &args.against {
+        against::check(old, files)?;
+    }
+    println!("ok");
+    Ok(())
+}
+
+/// What is no mistake: what may be none, and what nobody can know before the gateway runs.
+fn no_mistakes(plan: &Plan) {
+    for warning in plan.snapshot.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    for Waiting { route, what } in &plan.waiting {
+        eprintln!("{PROGRAM}: not checked: route {route} needs {what}");
+    }
 }
 
 fn explain(args: &ExplainArgs) -> Result<(), Failure> {
@@ -151,7 +198,8 @@ fn explain(args: &ExplainArgs) -> Result<(), Failure> {
         (None, Some(file)) => {
             let file = Path::new(file);
             let switches = switches(file, args.data.as_deref())?;
-            explain::planned(&plan(file)?, &question, switches).map_err(Failure::Usage)?
+            explain::planned(&plan_kept(file, args.data.as_deref())?, &question, switches)
+                .map_err(Failure::Usage)?
         }
         (None, None) => String::new(),
     };
@@ -159,8 +207,18 @@ fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+fn openapi(file: &Path, data: Option<&Path>) -> Result<(), Failure> {
+    let plan = plan_kept(file, data)?;
+    for Waiting { route, what } in &plan.waiting {
+        eprintln!("{PROGRAM}: left out: route {route} needs {what}");
+    }
+    let document = openapi::document(&plan, openapi::servers(&plan));
+    println!("{document:#}");
+    Ok(())
+}
+
 fn routes(file: &Path, data: Option<&Path>) -> Result<(), Failure> {
-    let plan = plan(file)?;
+    let plan = plan_kept(file, data)?;
     let switches = switches(file, data)?;
     print!("{}", table::of(&plan, &switches));
     Ok(())
@@ -200,11 +258,28 @@ fn profile(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn plan(file: &Path) -> Result<Plan, Failure> {
-    read(file).map_err(|problems| Failure::Usage(problems_text(&problems)))
+/// Compiles a file with the descriptors that a gateway with its data has learnt last; without them if they do not fit.
+fn plan_kept(file: &Path, data: Option<&Path>) -> Result<Plan, Failure> {
+    let beside = data_beside(file);
+    let kept = descriptors::kept(data.unwrap_or(&beside));
+    let known = !kept.is_empty();
+    let plan = read_with(file, kept).or_else(|problems| match known {
+        true => read(file),
+        false => Err(problems),
+    });
+    plan.map_err(|problems| Failure::Usage(problems_text(&problems)))
 }
 
 /// Reads and compiles a file as `run` does.
 fn read(file: &Path) -> Result<Plan, Problems> {
-    route_table::compile(&Arc::new(mesh_config::load(file)?))
+    read_with(file, Sets::new())
+}
+
+fn read_with(file: &Path, learnt: Sets) -> Result<Plan, Problems> {
+    let sources = Sources {
+        file: Some(file.to_owned()),
+        learnt: Learnt::with(learnt),
+        ..Sources::default()
+    };
+    route_table::compile(&Arc::new(mesh_config::load_from(&sources, None)?))
 }

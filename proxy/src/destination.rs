@@ -9,18 +9,21 @@
 
 mod canary;
 mod fallback;
+mod shared;
 mod states;
 mod sticky;
 mod switch;
 mod tell;
+mod verdicts;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_config::model::{self, Protocol, Route};
+use mesh_config::model::{self, Protocol, Route, Subset};
 use resilience::canary::Side;
 use resilience::split::Split;
 
+pub(crate) use shared::SharedKey;
 pub(crate) use states::{State, States};
 pub(crate) use switch::OpenError;
 pub(crate) use switch::{SwitchError, Switched, Switches, read};
@@ -30,20 +33,28 @@ use self::canary::Trial;
 use self::fallback::{Counts, Unusable};
 use self::sticky::Sticky;
 use crate::edge::Head;
-use crate::upstream::{CallError, Cluster};
+use crate::entries::{Chain, Slot};
+use crate::upstream::{Aim, CallError, Cluster};
 
 /// The clusters of a configuration, in its order.
 pub(crate) type Clusters = Arc<[Arc<Cluster>]>;
+
+/// What is read of Consul's config entries about them, in the same order.
+pub(crate) type Slots = Arc<[Option<Slot>]>;
 
 /// The destinations of one route.
 #[derive(Debug, Default)]
 pub(crate) struct Destination {
     clusters: Clusters,
+    /// What Consul's config entries make of `clusters`; absent where none of them reads any.
+    slots: Option<Slots>,
     /// Which of `clusters` requests go to, and their weights.
     sides: Box<[(usize, u32)]>,
     /// Absent where there is one side.
     split: Option<Split>,
     sticky: Option<Sticky>,
+    /// Which endpoints of which of `clusters` are asked, where that is not all.
+    subsets: Box<[(usize, Arc<Subset>)]>,
     canary: Option<Canary>,
     fallback: Box<[(usize, Arc<Counts>)]>,
     /// Whether a hand may send its requests to clusters that speak gRPC.
@@ -63,6 +74,8 @@ struct Canary {
 pub(crate) struct Chosen {
     cluster: usize,
     why: Why,
+    /// The hash of what the request is sticky by, if it has that.
+    key: Option<u64>,
     /// Which was to be asked before all fallbacks.
     first: usize,
     /// How many fallbacks have been considered.
@@ -86,12 +99,13 @@ pub(crate) enum Why {
 
 impl Chosen {
     /// For requests that do not leave the gateway.
-    pub(crate) const NOWHERE: Self = Self::first(usize::MAX, Why::Only);
+    pub(crate) const NOWHERE: Self = Self::first(usize::MAX, Why::Only, None);
 
-    const fn first(cluster: usize, why: Why) -> Self {
+    const fn first(cluster: usize, why: Why, key: Option<u64>) -> Self {
         Self {
             cluster,
             why,
+            key,
             first: cluster,
             fallen: 0,
         }
@@ -100,7 +114,12 @@ impl Chosen {
 
 impl Destination {
     /// What a route says, among the clusters of its configuration, with what is known of it from before.
-    pub(crate) fn new(route: &Route, clusters: &Clusters, state: Arc<State>) -> Self {
+    pub(crate) fn new(
+        route: &Route,
+        clusters: &Clusters,
+        slots: &Slots,
+        state: Arc<State>,
+    ) -> Self {
         let find = |name: &model::ClusterName| {
             let named = |cluster: &Arc<Cluster>| **cluster.name() == *name.as_str();
             clusters.iter().position(named)
@@ -115,6 +134,14 @@ impl Destination {
             .into_iter()
             .filter_map(|(name, weight)| Some((find(name)?, weight)))
             .collect();
+        let subset = |(index, _): &(usize, u32)| {
+            let on_trial = canary
+                .as_ref()
+                .is_some_and(|canary| canary.cluster == *index);
+            let wanted = route.subset.as_ref().filter(|_| !on_trial)?;
+            Some((*index, clusters[*index].subset(wanted)))
+        };
+        let subsets = sides.iter().filter_map(subset).collect();
         let named = sides
             .iter()
             .map(|(index, weight)| (&**clusters[*index].name(), *weight));
@@ -122,6 +149,7 @@ impl Destination {
             split: (sides.len() > 1).then(|| Split::new(named).ok()).flatten(),
             sides,
             sticky: route.hash_on.clone().map(Sticky::new),
+            subsets,
             canary,
             fallback: route
                 .fallback
@@ -131,6 +159,7 @@ impl Destination {
                 .collect(),
             transcodes: route.transcode().is_some(),
             clusters: clusters.clone(),
+            slots: slots.iter().any(Option::is_some).then(|| slots.clone()),
             state,
         }
     }
@@ -142,7 +171,9 @@ impl Destination {
 
     /// Where this request goes. `variable`: the path's, if that is what the split is sticky by.
     pub(crate) fn choose(&self, head: &Head, variable: Option<&str>) -> Chosen {
-        let chosen = Chosen::first;
+        let sticky = self.sticky.as_ref();
+        let key = sticky.and_then(|sticky| sticky.point(head, variable));
+        let chosen = |cluster, why| Chosen::first(cluster, why, key);
         if let Some(cluster) = self.switched() {
             return chosen(cluster, Why::Switch);
         }
@@ -156,9 +187,7 @@ impl Destination {
                 .first()
                 .map_or(Chosen::NOWHERE, |(only, _)| chosen(*only, Why::Only));
         };
-        let sticky = self.sticky.as_ref();
-        let point = sticky.and_then(|sticky| sticky.point(head, variable));
-        let point = point.unwrap_or_else(|| fastrand::u64(..));
+        let point = key.unwrap_or_else(|| fastrand::u64(..));
         let out = canary.filter(|canary| canary.trial.is_over());
         let may = |side: usize| out.is_none_or(|out| self.sides[side].0 != out.cluster);
         let side = split.pick_among(point, may);
@@ -170,6 +199,22 @@ impl Destination {
     /// The cluster that was chosen.
     pub(crate) fn cluster(&self, chosen: Chosen) -> Option<&Arc<Cluster>> {
         self.clusters.get(chosen.cluster)
+    }
+
+    /// What Consul's config entries say of the chosen cluster.
+    pub(crate) fn chain(&self, chosen: Chosen) -> Option<Arc<Chain>> {
+        let slot = self.slots.as_ref()?.get(chosen.cluster)?;
+        slot.as_ref()?.load_full()
+    }
+
+    /// What a request wants of the endpoints of a cluster.
+    pub(crate) fn aim(&self, chosen: Chosen, cluster: &Arc<Cluster>) -> Aim<'_> {
+        let mut subsets = self.subsets.iter();
+        let subset = subsets.find(|(index, _)| Arc::ptr_eq(&self.clusters[*index], cluster));
+        Aim {
+            key: chosen.key,
+            subset: subset.map(|(_, subset)| subset),
+        }
     }
 
     /// Where a request goes whose cluster could not take it; none if a backend may have executed it, or if
@@ -186,6 +231,7 @@ impl Destination {
         Some(Chosen {
             cluster: *cluster,
             why: Why::Fallback,
+            key: from.key,
             first: from.first,
             fallen: at + 1,
         })

@@ -54,7 +54,7 @@ fn turned_away(
     if let Some(limit) = &row.policies.rate_limit {
         limit.describe(ticket, &mut answer.headers);
     }
-    row.policies.shaping.answer(&mut answer.headers);
+    row.policies.answer(head, &mut answer.headers);
     let took = Instant::now().saturating_duration_since(head.received());
     row.stats.answered(worker, answer.status, took);
     answer

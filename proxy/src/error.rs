@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use prost::Message;
+use proto::rpc::RetryInfo;
 use resilience::overload::Priority;
 use transcode::{Code, Failure, RequestError, WireError};
 
@@ -18,6 +20,9 @@ pub(crate) enum GatewayError {
     /// No route takes the path.
     #[error("no route takes {0}")]
     NotFound(String),
+    /// A route takes the path, or may take it, but how is not known yet.
+    #[error("waiting for {0}")]
+    DescriptorsUnknown(String),
     /// Routes take the path, but none with this method.
     #[error("{method} is not allowed here; allowed: {allow}")]
     MethodNotAllowed {
@@ -26,9 +31,28 @@ pub(crate) enum GatewayError {
         /// The value of `Allow`.
         allow: String,
     },
-    /// The route's method streams, which this version does not transcode.
-    #[error("{0} streams, and this version transcodes unary methods only")]
-    Streams(String),
+    /// The route's method streams, and the cluster that is to answer speaks HTTP.
+    #[error("{method} streams, which clusters that speak HTTP do not: {cluster}")]
+    StreamOverHttp {
+        /// The method.
+        method: String,
+        /// The cluster.
+        cluster: String,
+    },
+    /// The route hands calls of gRPC on, and the request is none.
+    #[error(
+        "this route takes gRPC, gRPC-Web and Connect: a POST whose content-type is application/grpc, application/grpc-web, application/proto, or JSON for methods whose descriptor is known"
+    )]
+    NotGrpc,
+    /// The client compresses messages in a way that is not read here, or does not say in which.
+    #[error("messages are compressed, but not said to be gzip, br or zstd, which are read here")]
+    Compressed,
+    /// The body is encoded in a way that is not read here.
+    #[error("the body's content-encoding is none of gzip, br and zstd")]
+    UnknownCoding,
+    /// The body is no stream of messages.
+    #[error("body: {0}")]
+    Elements(String),
     /// The edge refused the request.
     #[error("{}", .0.reason())]
     Refused(Refusal),
@@ -86,10 +110,13 @@ impl GatewayError {
         match self {
             Self::NotFound(_) => Code::NotFound as u32,
             Self::MethodNotAllowed { .. } => Code::Unimplemented as u32,
-            Self::Streams(_) => Code::Unimplemented as u32,
+            Self::StreamOverHttp { .. } | Self::Compressed => Code::Unimplemented as u32,
+            Self::NotGrpc | Self::UnknownCoding | Self::Elements(_) => Code::InvalidArgument as u32,
             Self::Refused(refusal) => refusal_code(*refusal) as u32,
             Self::RateLimited(_) => Code::ResourceExhausted as u32,
-            Self::RateStoreAway | Self::Shed(_) => Code::Unavailable as u32,
+            Self::RateStoreAway | Self::Shed(_) | Self::DescriptorsUnknown(_) => {
+                Code::Unavailable as u32
+            }
             Self::Request(_) => Code::InvalidArgument as u32,
             Self::Call(error) => error.grpc_code(),
             Self::Backend(reply) => reply.code,
@@ -104,8 +131,13 @@ impl GatewayError {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "NOT_FOUND",
+            Self::DescriptorsUnknown(_) => "DESCRIPTORS_UNKNOWN",
             Self::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
-            Self::Streams(_) => "STREAMS_NOT_SUPPORTED",
+            Self::StreamOverHttp { .. } => "STREAMS_NOT_SUPPORTED",
+            Self::NotGrpc => "NOT_GRPC",
+            Self::UnknownCoding => "UNKNOWN_CODING",
+            Self::Compressed => "COMPRESSION_NOT_SUPPORTED",
+            Self::Elements(_) => "INVALID_REQUEST",
             Self::Refused(refusal) => refusal_reason(*refusal),
             Self::RateLimited(_) => "RATE_LIMITED",
             Self::RateStoreAway => "RATE_LIMIT_UNAVAILABLE",
@@ -126,8 +158,14 @@ impl GatewayError {
         match self {
             Self::NotFound(_)
             | Self::MethodNotAllowed { .. }
-            | Self::Streams(_)
+            | Self::NotGrpc
+            | Self::UnknownCoding
+            | Self::Compressed
+            | Self::Elements(_)
             | Self::Request(_) => Blame::Caller,
+            Self::StreamOverHttp { .. } => Blame::Gateway,
+            // A state, which the log has told.
+            Self::DescriptorsUnknown(_) => Blame::Load,
             Self::Shed(_) | Self::RateStoreAway | Self::Call(CallError::Overloaded) => Blame::Load,
             Self::Refused(Refusal::TooManyConnections) => Blame::Gateway,
             Self::Refused(_) | Self::RateLimited(_) => Blame::Caller,
@@ -150,15 +188,19 @@ impl GatewayError {
                 + Duration::from_nanos(999_999_999))
             .as_secs()
             .max(1),
+            Self::Backend(reply) => reply.details.as_deref().and_then(retry_delay).unwrap_or(1),
             _ => 1,
         }
     }
 
     /// Whether a backend found fault with what the caller sent: nothing that an operator has to look at.
     pub(crate) fn is_callers_own(&self) -> bool {
-        // INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, FAILED_PRECONDITION, ABORTED, OUT_OF_RANGE,
-        // UNIMPLEMENTED, UNAUTHENTICATED: the codes that the contract calls the caller's own.
-        matches!(self, Self::Backend(reply) if matches!(reply.code, 3 | 5 | 6 | 7 | 9..=12 | 16))
+        matches!(self, Self::Backend(reply) if reply.is_callers_own())
+    }
+
+    /// Whether the time was up before there was an answer.
+    pub(crate) fn is_late(&self) -> bool {
+        matches!(self, Self::Call(CallError::DeadlineExceeded))
     }
 
     /// What a profile needs to word it; `message` is this error's text.
@@ -176,9 +218,10 @@ impl GatewayError {
     }
 
     /// The HTTP status where it does not follow from the gRPC code.
-    fn http_status(&self) -> Option<u16> {
+    pub(crate) fn http_status(&self) -> Option<u16> {
         match self {
             Self::MethodNotAllowed { .. } => Some(405),
+            Self::NotGrpc | Self::UnknownCoding => Some(415),
             Self::Refused(refusal) => Some(refusal.status()),
             Self::RateLimited(_) => Some(429),
             Self::RateStoreAway | Self::Shed(_) => Some(503),
@@ -213,7 +256,7 @@ fn refusal_code(refusal: Refusal) -> Code {
         Refusal::BadRequest(_) | Refusal::UriTooLong | Refusal::VersionNotSupported => {
             Code::InvalidArgument
         }
-        Refusal::ExpectationFailed => Code::FailedPrecondition,
+        Refusal::ExpectationFailed | Refusal::WebSocketVersion => Code::FailedPrecondition,
         Refusal::HeaderTooLarge | Refusal::BodyTooLarge | Refusal::TooManyConnections => {
             Code::ResourceExhausted
         }
@@ -232,6 +275,7 @@ fn refusal_reason(refusal: Refusal) -> &'static str {
         Refusal::ExpectationFailed => "EXPECTATION_FAILED",
         Refusal::NotImplemented(_) => "NOT_IMPLEMENTED",
         Refusal::VersionNotSupported => "VERSION_NOT_SUPPORTED",
+        Refusal::WebSocketVersion => "WEBSOCKET_VERSION",
         Refusal::TooManyConnections => "TOO_MANY_CONNECTIONS",
     }
 }
@@ -249,5 +293,16 @@ fn call_reason(error: &CallError) -> &'static str {
         CallError::NotGrpc { .. } => "UPSTREAM_NOT_GRPC",
         CallError::NoStatus | CallError::Malformed(_) => "MALFORMED_UPSTREAM_RESPONSE",
         CallError::TooLarge { .. } => "UPSTREAM_RESPONSE_TOO_LARGE",
+        CallError::NotTriedAgain { error, .. } => call_reason(error),
     }
+}
+
+/// The delay of the `google.rpc.RetryInfo` in a status, in whole seconds, rounded up.
+fn retry_delay(status: &[u8]) -> Option<u64> {
+    let status = proto::rpc::Status::decode(status).ok()?;
+    let mut details = status.details.iter();
+    let info = details.find(|any| any.type_url.ends_with("/google.rpc.RetryInfo"))?;
+    let delay = RetryInfo::decode(info.value.as_slice()).ok()?.retry_delay?;
+    let seconds = delay.seconds.saturating_add(i64::from(delay.nanos > 0));
+    Some(u64::try_from(seconds).ok()?.max(1))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::Method;
 use pingora_core::apps::{HttpServerApp, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
@@ -16,14 +17,15 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use transcode::Captures;
 
-use crate::edge::{self, Alarm, Answer, Head, Lane, Refusal};
+use crate::edge::{self, Alarm, Answer, Client, Head, Lane, Refusal};
 use crate::metrics::{Metrics, RouteLabels, RouteStats};
 use crate::passthrough::{self, Pass};
 use crate::route_table::{Found, Target};
 use crate::shedding::Shedding;
+use crate::stream::websocket;
 use crate::unary::{self, Call};
 use crate::worker_table::{Published, WorkerTable};
-use crate::{door, error::GatewayError, refusals};
+use crate::{cors, door, error::GatewayError, grpc, refusals, stream};
 
 /// Idle connections to backends that speak HTTP that are kept, of all clusters together.
 const IDLE_CONNECTIONS: usize = 4096;
@@ -87,6 +89,31 @@ impl Gateway {
         }
     }
 
+    /// Rows take the path, but not with this method. What methods there are is for the gateway to say where it transcodes.
+    fn other_method(
+        &self,
+        worker: usize,
+        head: &Head,
+        table: &WorkerTable,
+        (allow, row): (String, u32),
+    ) -> Answer {
+        let own = table.row(row).filter(|row| row.shape().is_some());
+        match own {
+            Some(row) if *head.method() == Method::OPTIONS => {
+                let mut answer = refusals::methods(&allow);
+                row.policies.answer(head, &mut answer.headers);
+                row.stats
+                    .answered(worker, answer.status, head.received().elapsed());
+                answer
+            }
+            _ => {
+                let method = head.method().to_string();
+                let error = GatewayError::MethodNotAllowed { method, allow };
+                self.refused(worker, head, &error, Some(row))
+            }
+        }
+    }
+
     fn refused(
         &self,
         worker: usize,
@@ -95,10 +122,16 @@ impl Gateway {
         row: Option<u32>,
     ) -> Answer {
         let table = self.published.load(worker);
-        let row = row
-            .and_then(|row| table.row(row))
-            .or_else(|| table.closest(head.path()));
-        let answer = refusals::failed(row, head.into(), error);
+        let known = row.or_else(|| match table.find(head) {
+            Found::Row(row, _) => Some(row),
+            _ => None,
+        });
+        let known = known.and_then(|row| table.row(row));
+        let shape = known.or_else(|| table.closest(head.path()));
+        let mut answer = refusals::failed(shape, head.into(), error);
+        if let Some(row) = known {
+            row.policies.answer(head, &mut answer.headers);
+        }
         self.unmatched
             .answered(worker, answer.status, head.received().elapsed());
         answer
@@ -110,15 +143,23 @@ impl edge::Service for Gateway {
 
     fn route(&self, worker: usize, head: &Head) -> Lane<Call> {
         let table = self.published.load(worker);
-        match table.find(head) {
+        if let Some(answer) = preflight(&table, head) {
+            return Lane::Answer(answer);
+        }
+        let found = match head.wants_websocket() {
+            false => table.find(head),
+            true => websocket::find(&table, head),
+        };
+        match found {
             Found::Row(row, captures) => self.enter(worker, table, row, captures, head),
             Found::MethodNotAllowed { allow, row } => {
-                let method = head.method().to_string();
-                let error = GatewayError::MethodNotAllowed { method, allow };
-                Lane::Answer(self.refused(worker, head, &error, Some(row)))
+                Lane::Answer(self.other_method(worker, head, &table, (allow, row)))
             }
             Found::NotFound => {
-                let error = GatewayError::NotFound(head.path().to_owned());
+                let error = match table.waiting() {
+                    Some(what) => GatewayError::DescriptorsUnknown(what.to_string()),
+                    None => GatewayError::NotFound(head.path().to_owned()),
+                };
                 Lane::Answer(self.refused(worker, head, &error, None))
             }
         }
@@ -126,6 +167,16 @@ impl edge::Service for Gateway {
 
     async fn unary(&self, worker: usize, call: Call, head: &Head, body: &[u8]) -> Answer {
         unary::answer(worker, call, head, body).await
+    }
+
+    async fn stream(
+        &self,
+        worker: usize,
+        call: Call,
+        head: &Head,
+        client: &mut dyn Client,
+    ) -> Option<Answer> {
+        stream::answer(worker, call, head, client).await
     }
 
     async fn pass_through(
@@ -149,6 +200,16 @@ impl edge::Service for Gateway {
     }
 }
 
+/// The answer to a browser that asks before it lets a script call a route, where the route has words for browsers.
+fn preflight(table: &WorkerTable, head: &Head) -> Option<Answer> {
+    let method = cors::asked(head)?;
+    let Found::Row(row, _) = table.find_as(head, &method) else {
+        return None;
+    };
+    let cors = table.row(row)?.policies.cors.as_ref()?;
+    Some(cors.preflight(head, &method))
+}
+
 /// Pingora's settings. How often a request is tried is decided in `passthrough`.
 fn upstream_side() -> ServerConf {
     ServerConf {
@@ -162,13 +223,20 @@ fn upstream_side() -> ServerConf {
 fn lane(worker: usize, call: Call, head: &Head) -> Lane<Call> {
     let row = call.table.row(call.row);
     match row.map(|row| &row.target) {
+        Some(Target::Transcode(_)) if row.is_some_and(|row| grpc::is_native(row, head)) => {
+            Lane::Stream { call }
+        }
         Some(Target::Transcode(transcoded)) => {
             let max_body = transcoded.max_body;
             Lane::Unary { call, max_body }
         }
+        Some(Target::Stream(_)) if head.wants_websocket() => websocket::lane(call, head),
         Some(Target::PassThrough) => Lane::PassThrough { call },
-        Some(Target::Stream(_) | Target::System { .. }) => Lane::Unary { call, max_body: 0 },
-        Some(Target::Redirect(_)) => Lane::Answer(unary::redirected(worker, &call, head)),
+        Some(Target::Stream(_) | Target::Grpc(_)) => Lane::Stream { call },
+        Some(Target::System { .. }) => Lane::Unary { call, max_body: 0 },
+        Some(Target::Redirect(_) | Target::Waiting { .. }) => {
+            Lane::Answer(unary::at_once(worker, &call, head))
+        }
         None => Lane::Answer(refusals::lost_row()),
     }
 }
@@ -243,7 +311,7 @@ impl ProxyHttp for PassThrough {
         last: bool,
         pass: &mut Pass,
     ) -> pingora_core::Result<Option<Duration>> {
-        pass.answering(piece.as_ref(), last);
+        pass.answering(piece, last);
         Ok(None)
     }
 

@@ -10,6 +10,7 @@
 //!     unary        step by step: destination, encode -> call -> decode
 //!       upstream/    limits, pick, connection, attempts
 //!       mirror     copies of requests, whose answers may be compared
+//!     stream       messages one by one: encode -> stream -> decode, in the form the client wants
 //!     passthrough  plain HTTP, on pingora's pipeline
 //!     system       pages that the gateway answers itself
 //!   refusals     every failure, in the route's shape
@@ -18,21 +19,33 @@
 //! `app` puts it together; `error` and `metrics` are leaves.
 
 pub mod admin;
+pub mod announce;
 pub mod app;
+mod bodies;
+mod boot;
+mod breaks;
 pub mod cli;
 pub mod commands;
+mod compression;
+mod configure;
+mod cors;
+mod counted;
+mod descriptors;
 mod destination;
 mod discovery;
 mod door;
 pub mod edge;
+mod entries;
 mod error;
 mod explain;
 mod fault;
 mod forward;
 mod gateway;
+mod grpc;
 mod metadata;
 pub mod metrics;
 mod mirror;
+mod openapi;
 mod passthrough;
 pub mod rate_limit;
 mod refusals;
@@ -40,6 +53,7 @@ pub mod route_table;
 mod shaping;
 pub mod shedding;
 mod state_metrics;
+mod stream;
 pub mod system;
 mod unary;
 pub mod upstream;

@@ -2,12 +2,14 @@
 //!
 //! What crosses: the tracing and identity headers below, and anything under `Grpc-Metadata-`, without the
 //! prefix. What never does: hop-by-hop headers, names that gRPC reserves (`grpc-…`, `content-type`, `te`,
-//! `user-agent`), what only the gateway may say, and values that HTTP/2 cannot carry. Everything else stays at
-//! the door. On the way back one entry becomes a header: that an answer is that of an earlier call.
+//! `user-agent`), what only the gateway may say, and values that metadata cannot have. A route may let more cross
+//! (`request_metadata`); everything else stays at the door. On the way back metadata and trailers become headers as
+//! the route says (`response_metadata`), but for what belongs to a connection, to gRPC, or to the answer's own form.
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use mesh_config::model::ResponseMetadata;
 use smallvec::SmallVec;
 
 /// Metadata of one call; most requests carry a few entries at most.
@@ -19,6 +21,9 @@ pub(crate) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-reques
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 const PREFIX: &[u8] = b"grpc-metadata-";
+/// Before the names of metadata and trailers where they have a prefix as headers.
+const METADATA: &str = "grpc-metadata-";
+const TRAILER: &str = "grpc-trailer-";
 /// Said by a service that knows a repeated call by its key and gives the first answer again.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Stands beside a key that the gateway made for its own tries: the service need not keep it for longer.
@@ -35,7 +40,20 @@ pub(crate) fn crossing(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderV
         b"idempotency-key" => HeaderName::from_static("idempotency-key"),
         other => custom(other)?,
     };
-    Some((name, HeaderValue::from_bytes(value).ok()?))
+    let value = sayable(&name, value)?;
+    Some((name, value))
+}
+
+/// The value, if metadata of that name may have it: visible ASCII and spaces, or base64 (PROTOCOL-HTTP2, "Custom-Metadata").
+/// Backends tend to break a call off, or answer `INTERNAL`, for any other.
+fn sayable(name: &HeaderName, value: &[u8]) -> Option<HeaderValue> {
+    let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_=,".contains(byte);
+    let visible = |byte: &u8| matches!(byte, b' '..=b'~');
+    let fits = match name.as_str().ends_with("-bin") {
+        true => value.iter().all(base64),
+        false => value.iter().all(visible),
+    };
+    fits.then(|| HeaderValue::from_bytes(value).ok())?
 }
 
 /// The metadata entry that a header becomes which the route names. `name` is in lower case.
@@ -45,18 +63,54 @@ pub(crate) fn named(
     wanted: Option<&HeaderName>,
 ) -> Option<(HeaderName, HeaderValue)> {
     let wanted = wanted.filter(|wanted| wanted.as_str().as_bytes() == name)?;
-    Some((wanted.clone(), HeaderValue::from_bytes(value).ok()?))
+    Some((wanted.clone(), sayable(wanted, value)?))
 }
 
-/// The response header that metadata of a reply becomes. A client that sent no key of its own has not repeated
-/// anything, whatever the gateway had to do.
+/// Adds the headers that a reply's metadata and trailers become. A client that sent no key of its own has not
+/// repeated anything, whatever the gateway had to do.
 pub(crate) fn returning(
+    rule: ResponseMetadata,
     sent: &[(HeaderName, HeaderValue)],
-    replied: &HeaderMap,
-) -> Option<(HeaderName, HeaderValue)> {
-    let value = replied.get(REPLAYED)?;
-    let own_key = sent.iter().any(|(name, _)| *name == KEY_ORIGIN);
-    (!own_key).then(|| (REPLAYED, value.clone()))
+    (metadata, trailers): (&HeaderMap, &HeaderMap),
+    headers: &mut impl Extend<(HeaderName, HeaderValue)>,
+) {
+    if metadata.is_empty() && trailers.is_empty() {
+        return;
+    }
+    let own_key = || sent.iter().any(|(name, _)| *name == KEY_ORIGIN);
+    if let Some(value) = metadata.get(REPLAYED).filter(|_| !own_key()) {
+        headers.extend([(REPLAYED, value.clone())]);
+    }
+    for (fields, prefix) in [(metadata, METADATA), (trailers, TRAILER)] {
+        headers.extend(fields.iter().filter_map(|(name, value)| {
+            let name = match rule {
+                _ if !returns(name) => return None,
+                ResponseMetadata::Headers => name.clone(),
+                ResponseMetadata::Prefixed => {
+                    HeaderName::try_from(format!("{prefix}{name}")).ok()?
+                }
+                ResponseMetadata::None => return None,
+            };
+            Some((name, value.clone()))
+        }));
+    }
+}
+
+/// Those of a reply's trailers that may stand behind a body of HTTP.
+pub(crate) fn trailing(rule: ResponseMetadata, trailers: &HeaderMap) -> HeaderMap {
+    let fields = trailers.iter().filter(|(name, _)| returns(name));
+    match rule {
+        ResponseMetadata::None => HeaderMap::new(),
+        _ => fields
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+    }
+}
+
+fn returns(name: &HeaderName) -> bool {
+    const OF_THE_ANSWER: [&str; 3] = ["content-type", "content-encoding", "idempotency-replayed"];
+    let text = name.as_str();
+    !text.starts_with("grpc-") && !OF_THE_ANSWER.contains(&text) && !is_connections(name)
 }
 
 fn custom(name: &[u8]) -> Option<HeaderName> {
@@ -81,12 +135,29 @@ pub(crate) fn is_allowed(name: &HeaderName) -> bool {
     !name.starts_with("grpc-") && !RESERVED.contains(&name)
 }
 
+/// Whether a header belongs to one connection, or to the framing of one message (RFC 9110 section 7.6.1).
+pub(crate) fn is_connections(name: &HeaderName) -> bool {
+    const NAMES: [&str; 9] = [
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    NAMES.contains(&name.as_str())
+}
+
 /// The caller's own time limit from `grpc-timeout` (gRPC's form) or `x-request-timeout` (`250ms`, `5s`, or
 /// seconds). What cannot be read is no limit: the route's own holds anyway.
 pub(crate) fn caller_timeout(name: &[u8], value: &[u8]) -> Option<Duration> {
     let read: fn(&str) -> Option<Duration> = match name {
         b"grpc-timeout" => grpc_timeout,
         b"x-request-timeout" => request_timeout,
+        b"connect-timeout-ms" => |text| Some(Duration::from_millis(text.parse().ok()?)),
         _ => return None,
     };
     read(std::str::from_utf8(value).ok()?)
@@ -142,7 +213,13 @@ mod tests {
         assert_eq!(name("idempotency-key").as_deref(), Some("idempotency-key"));
         assert_eq!(name("cookie"), None);
         assert_eq!(name("connection"), None);
-        assert!(crossing(b"authorization", b"a\nb").is_none());
+        for garbled in [&b"a\nb"[..], b"a\tb", b"\xff", "é".as_bytes()] {
+            assert!(crossing(b"authorization", garbled).is_none(), "{garbled:?}");
+        }
+        assert!(crossing(b"grpc-metadata-x-bin", b"***").is_none());
+        for base64 in [&b""[..], b"AAE", b"AAE=", b"AAE,-_8"] {
+            assert!(crossing(b"grpc-metadata-x-bin", base64).is_some());
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::edge::{Answer, Head};
 use crate::error::GatewayError;
 use crate::refusals;
 use crate::route_table::{Row, Target};
-use crate::unary::{Call, Request};
+use crate::unary::{Call, Patience, Request};
 use crate::upstream::{CallPolicy, Cluster};
 
 pub(crate) use capture::Capture;
@@ -66,6 +66,8 @@ struct Owned {
     call: Call,
     head: Head,
     body: Vec<u8>,
+    /// What backends know the original by, if its caller gave it no id.
+    id: Option<HeaderValue>,
 }
 
 // === impl Mirror ===
@@ -90,16 +92,13 @@ impl Mirror {
     }
 
     /// Whether a request with this method is to be copied.
-    fn selects(&self, method: &Method) -> bool {
+    pub(crate) fn selects(&self, method: &Method) -> bool {
         let fits = method.is_safe() || self.unsafe_methods;
         fits && fastrand::u32(..WHOLE) < self.share.millionths()
     }
 
-    /// Starts a copy of a request whose body is whole, if it is to be copied.
+    /// Starts a copy of a request that is to be copied, and whose body is whole.
     pub(crate) fn copy(&self, request: &Request<'_>) -> Option<Copy> {
-        if !self.selects(request.head.method()) {
-            return None;
-        }
         if request.body.len() > LARGEST {
             self.report.copied(Copied::Dropped);
             return None;
@@ -207,6 +206,7 @@ impl Owned {
             call: request.call.copied(),
             head: request.head.clone(),
             body: request.body.to_vec(),
+            id: request.id.cloned(),
         }
     }
 
@@ -224,12 +224,21 @@ impl Owned {
             row,
             head: &self.head,
             body: &self.body,
+            patience: Patience::of(row, &self.head),
+            id: self.id.as_ref(),
+            within: None,
             copy: Some(&policy),
         };
         let result = match &row.target {
-            Target::Transcode(transcoded) => request.exchange(transcoded, cluster).await,
+            Target::Transcode(transcoded) => request.exchange(transcoded, cluster).await.0,
             Target::PassThrough => request.forward(&policy, cluster).await,
-            Target::Stream(_) | Target::Redirect(_) | Target::System { .. } => return None,
+            Target::Stream(_)
+            | Target::Grpc(_)
+            | Target::Redirect(_)
+            | Target::System { .. }
+            | Target::Waiting { .. } => {
+                return None;
+            }
         };
         Some(match result {
             Ok(answer) => Mirrored {

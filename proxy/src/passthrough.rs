@@ -9,6 +9,7 @@
 //! because pingora makes their context itself. Whether there is another try is decided in [`tries`] and [`broken`].
 //! Refused: bodies that are kept for another try and were too large to be kept whole.
 
+mod body;
 mod broken;
 mod client;
 mod clock;
@@ -31,18 +32,21 @@ use pingora_proxy::{FailToProxy, Session};
 use resilience::limiter::{Limiter, Permit};
 use tokio::time::Instant;
 
+use self::body::origin;
 use self::client::{answer, asked};
 use self::clock::Clock;
 use self::tries::Tries;
+use crate::compression::Flow;
 use crate::destination::Chosen;
 use crate::edge::{Alarm, Answer};
+use crate::entries::{Asked, Within};
 use crate::error::{Blame, GatewayError};
 use crate::mirror::Capture;
 use crate::rate_limit::Ticket;
 use crate::refusals;
 use crate::route_table::Row;
 use crate::unary::Call;
-use crate::upstream::{Attempt, CallPolicy, Cluster, Outcome, connect, hurry};
+use crate::upstream::{Attempt, CallPolicy, Cluster, Outcome, RetryTerms, connect, hurry};
 
 /// How long a request whose time is up may take to say so before it is dropped without an answer.
 const GRACE: Duration = Duration::from_secs(1);
@@ -67,13 +71,14 @@ struct Decision {
 }
 
 /// One request on its way through pingora.
-#[derive(Debug)]
 pub(crate) struct Pass {
     decision: Option<Arc<Decision>>,
     ticket: Ticket,
     clock: Clock,
     /// The cluster that it goes to, and since when it is with it.
     chosen: Chosen,
+    /// The part of the cluster that takes it, where Consul's config entries say so.
+    within: Option<Within>,
     since: Instant,
     /// Its place within the limits of the cluster.
     permit: Option<Permit<Arc<Limiter>>>,
@@ -92,6 +97,8 @@ pub(crate) struct Pass {
     left: bool,
     /// The copy for the route's mirror.
     copy: Option<Capture>,
+    /// What encodes the answer's body, if that is done here.
+    flow: Option<Flow>,
 }
 
 /// Runs pingora's pipeline for a request that the edge has routed. `None` also if it was dropped, because a
@@ -147,6 +154,7 @@ impl Pass {
             ticket,
             clock: Clock::start(now),
             chosen: chosen.unwrap_or(Chosen::NOWHERE),
+            within: None,
             since: now,
             permit: None,
             tries: Tries::default(),
@@ -157,6 +165,7 @@ impl Pass {
             answered: None,
             left: false,
             copy: None,
+            flow: None,
         }
     }
 
@@ -164,8 +173,33 @@ impl Pass {
         self.decision.as_deref()?.row()
     }
 
+    /// The thread that serves it.
+    fn worker(&self) -> usize {
+        let decision = self.decision.as_deref();
+        decision.map_or(0, |decision| decision.worker)
+    }
+
     fn cluster(&self) -> Option<&Arc<Cluster>> {
-        self.row()?.policies.destination.cluster(self.chosen)
+        match &self.within {
+            Some(within) => Some(&within.cluster),
+            None => self.row()?.policies.destination.cluster(self.chosen),
+        }
+    }
+
+    /// The part of the chosen cluster that takes the request.
+    fn part(&self, session: &Session) -> Option<Within> {
+        let chain = self.row()?.policies.destination.chain(self.chosen)?;
+        let request = session.req_header();
+        let (path, query) = (request.uri.path(), request.uri.query());
+        let asked = Asked::new(request.method.as_str(), path, query, &session);
+        chain.choose(&asked, fastrand::u32(..))
+    }
+
+    /// When it is tried again.
+    fn retry(&self) -> Option<&RetryTerms> {
+        let within = self.within.as_ref();
+        let within = within.and_then(|within| within.options.retry());
+        within.or(self.policy().retry.as_ref())
     }
 
     fn policy(&self) -> &CallPolicy {
@@ -179,8 +213,7 @@ impl Pass {
 
     /// How long a single try may take, if that is bounded.
     fn try_limit(&self) -> Option<Duration> {
-        let retry = self.policy().retry.as_ref();
-        retry.map(|retry| retry.per_try_timeout)
+        self.retry().map(|retry| retry.per_try_timeout)
     }
 
     /// A connection is there: the request as the backend gets it.
@@ -193,13 +226,16 @@ impl Pass {
         if let Some(row) = self.row() {
             row.policies.shaping.request(request)?;
         }
+        if let Some(within) = &self.within {
+            within.options.request(request)?;
+        }
         for (name, value) in self.key.iter().flatten() {
             request.insert_header(name.clone(), value.clone())?;
         }
         let now = Instant::now();
         self.clock
             .try_begins(now, session.as_ref().body_bytes_read());
-        if session.as_mut().is_body_done() || self.clock.is_limited_by_client() {
+        if body::is_short(session) || self.clock.is_limited_by_client() {
             hurry(request, self.until(now).saturating_duration_since(now))?;
         }
         if let Some(attempt) = &mut self.attempt {
@@ -286,6 +322,10 @@ impl Pass {
             row.policies.destination.taken(self.chosen);
             row.policies.shaping.response(response);
         }
+        if let Some(within) = &self.within {
+            within.response(response);
+        }
+        self.finish_head(session, response);
     }
 
     /// Judges the canary by what became of the request.
@@ -298,10 +338,11 @@ impl Pass {
     }
 
     /// A piece of the answer's body has come.
-    pub(crate) fn answering(&mut self, piece: Option<&Bytes>, last: bool) {
+    pub(crate) fn answering(&mut self, piece: &mut Option<Bytes>, last: bool) {
         if let Some(copy) = &mut self.copy {
-            copy.answer_body(piece.map_or(&[], |piece| piece), last);
+            copy.answer_body(piece.as_ref().map_or(&[], |piece| piece), last);
         }
+        self.encode(piece, last);
         if let (Some((outcome, since)), Some(attempt)) = (self.answered, &mut self.attempt)
             && since.elapsed() > LONG_ANSWER
         {
@@ -321,7 +362,9 @@ impl Pass {
         }
         let last = self.tries.last();
         let failure = last.unwrap_or_else(|| GatewayError::Broken(failure::words(error)));
-        self.observe(failure.blame() == Blame::Upstream);
+        if !(self.clock.is_impatient() && failure.is_late()) {
+            self.observe(failure.blame() == Blame::Upstream);
+        }
         let refusal = self.refusal(session, &failure);
         let status = refusal.status;
         // Whoever reads the answer and comes again finds the slot free.
@@ -343,6 +386,9 @@ impl Pass {
         self.describe(&mut refusal.headers);
         if let Some(row) = self.row() {
             row.policies.shaping.answer(&mut refusal.headers);
+            if let Some(cors) = &row.policies.cors {
+                cors.answer(origin(session), &mut refusal.headers);
+            }
         }
         refusal
     }

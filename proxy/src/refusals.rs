@@ -6,13 +6,17 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 
-use http::header::{ALLOW, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, ALLOW, RETRY_AFTER, SEC_WEBSOCKET_VERSION};
 use http::{HeaderName, HeaderValue};
+use mesh_config::model::ResponseMetadata;
 use transcode::Errors;
 
-use crate::edge::{Answer, Head};
+use crate::edge::{Answer, Head, Headers, Refusal};
 use crate::error::{Blame, GatewayError};
-use crate::route_table::Row;
+use crate::grpc::{self, CONNECT_VERSION, Spoken};
+use crate::metadata;
+use crate::route_table::{Row, Target};
+use crate::upstream::Reply;
 
 /// The header that ties an answer to a line in the log.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,15 +34,25 @@ pub(crate) struct Asked<'a> {
     pub id: Option<&'a [u8]>,
     /// The caller's `accept`.
     pub accept: Option<&'a [u8]>,
+    /// The caller's `content-type`: clients of gRPC are told as gRPC tells it.
+    pub content_type: Option<&'a [u8]>,
+    /// It speaks Connect.
+    pub connects: bool,
 }
 
 impl<'a> From<&'a Head> for Asked<'a> {
     fn from(head: &'a Head) -> Self {
+        let by_get = grpc::is_get(head);
         Self {
             method: head.method().as_str(),
             path: head.path(),
             id: head.header("x-request-id"),
             accept: head.header("accept"),
+            content_type: match by_get {
+                true => Some(b"application/json"),
+                false => head.header("content-type"),
+            },
+            connects: by_get || head.header(CONNECT_VERSION).is_some(),
         }
     }
 }
@@ -46,17 +60,52 @@ impl<'a> From<&'a Head> for Asked<'a> {
 /// The answer to a request that failed. `row`: in whose shape; without one, the standard profile's.
 pub(crate) fn failed(row: Option<&Row>, asked: Asked<'_>, error: &GatewayError) -> Answer {
     let id = request_id(asked.id);
-    let mut answer = worded(row, asked.accept.is_some_and(problem_only), error);
+    let only_grpc = |row: &Row| matches!(row.target, Target::Grpc(_));
+    let connects = asked.connects || row.is_some_and(only_grpc);
+    let spoken = asked
+        .content_type
+        .and_then(|kind| Spoken::read(kind, asked.accept, connects));
+    let mut answer = match spoken {
+        Some(spoken) => grpc::refusal(spoken, error),
+        None => worded(row, asked.accept.is_some_and(problem_only), error),
+    };
     if let Ok(id) = HeaderValue::from_bytes(id.as_bytes()) {
         answer.headers.push((REQUEST_ID, id));
+    }
+    if let (GatewayError::Backend(reply), Some(row), None) = (error, row, spoken) {
+        told_by_backend(row, reply, &mut answer.headers);
     }
     log(row, asked, &id, answer.status, error);
     answer
 }
 
+/// Adds what a backend said beside its status; what the gateway itself says stands.
+fn told_by_backend(row: &Row, reply: &Reply, headers: &mut Headers) {
+    let Some(transcoded) = row.transcoded() else {
+        return;
+    };
+    let mut told = Headers::new();
+    let entries = (&reply.headers, &reply.trailers);
+    metadata::returning(transcoded.returning, &[], entries, &mut told);
+    told.retain(|(name, _)| !headers.iter().any(|(known, _)| known == name));
+    headers.append(&mut told);
+}
+
 /// The answer to what could not be read as a request.
 pub(crate) fn headless(error: &GatewayError) -> Answer {
     worded(None, false, error)
+}
+
+/// The answer to OPTIONS where no rule takes it (RFC 9110 section 9.3.7).
+pub(crate) fn methods(allow: &str) -> Answer {
+    let mut answer = Answer {
+        status: 204,
+        ..Answer::default()
+    };
+    if let Ok(allow) = HeaderValue::from_str(&format!("{allow}, OPTIONS")) {
+        answer.headers.push((ALLOW, allow));
+    }
+    answer
 }
 
 /// The answer when a row is asked for that its table does not have, which the compiler cannot rule out.
@@ -88,12 +137,34 @@ pub(crate) fn worded(row: Option<&Row>, problem: bool, error: &GatewayError) -> 
     {
         answer.headers.push((ALLOW, allow));
     }
-    if matches!(status, 429 | 503) {
+    if let GatewayError::UnknownCoding = error {
+        let known = HeaderValue::from_static("gzip, br, zstd");
+        answer.headers.push((ACCEPT_ENCODING, known));
+    }
+    if let GatewayError::Refused(Refusal::WebSocketVersion) = error {
+        let known = HeaderValue::from_static("13");
+        answer.headers.push((SEC_WEBSOCKET_VERSION, known));
+    }
+    if matches!(status, 429 | 503) && !backend_told(row, error) {
         answer
             .headers
             .push((RETRY_AFTER, HeaderValue::from(error.retry_after())));
     }
     answer
+}
+
+/// Whether the backend itself said when to come again, and the client gets to hear it.
+fn backend_told(row: Option<&Row>, error: &GatewayError) -> bool {
+    let returns = |row: &Row| {
+        let transcoded = row.transcoded();
+        transcoded.is_some_and(|it| it.returning == ResponseMetadata::Headers)
+    };
+    let says = |reply: &Reply| {
+        [&reply.headers, &reply.trailers]
+            .iter()
+            .any(|fields| fields.contains_key(RETRY_AFTER))
+    };
+    matches!(error, GatewayError::Backend(reply) if says(reply)) && row.is_some_and(returns)
 }
 
 /// Whether the client takes `application/problem+json` and no other JSON.

@@ -1,29 +1,40 @@
 //! The one table of all routes: from a request's head to the row that takes it, or why none does.
 //!
-//! Built whole by [`Plan::activate`](compile::Plan::activate) and never changed: a reload makes another one.
+//! Built whole by [`Plan::activate`] and never changed: a reload makes another one.
 //! The order is the router's (host, then path segment by segment, then conditions, then file order); what it
 //! cannot know, methods, headers and queries, is asked here of each row that fits the path.
 
 mod activate;
 mod compile;
 mod conditions;
+mod passed;
+mod plan;
 mod policies;
 mod row;
+mod sources;
+mod transcoded;
 mod variables;
+mod waiting;
 mod words;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use http::Method;
 use transcode::{Captures, Router};
 
-pub use compile::{Plan, Planned, PlannedRow, compile};
+pub use compile::compile;
+pub(crate) use compile::compile_as_of;
+pub(crate) use conditions::decoded as form_decoded;
 pub use conditions::{Conditions, Unmet};
+pub use passed::PassedMethod;
+pub use plan::{Plan, Planned, PlannedRow, Waiting};
 pub use policies::Policies;
-pub use row::{Row, SystemPage, Target, Transcoded};
+pub use row::{Row, Streamed, SystemPage, Target, Transcoded};
 
 use crate::destination::States;
 use crate::edge::Head;
+use crate::entries::Entries;
 use crate::metrics::Metrics;
 use crate::mirror::Mirrors;
 use crate::rate_limit::RateLimits;
@@ -37,6 +48,8 @@ pub struct Kept {
     pub upstreams: Arc<Upstreams>,
     /// The numbers of the rows.
     pub metrics: Arc<Metrics>,
+    /// What Consul's config entries make of the clusters.
+    pub(crate) entries: Arc<Entries>,
     /// What is known of the routes' destinations.
     pub(crate) states: Arc<States>,
     /// The rate limits of the routes.
@@ -52,6 +65,8 @@ pub struct Kept {
 pub struct RouteTable {
     router: Router<u32>,
     rows: Vec<Row>,
+    /// What routes without rows of their own wait for.
+    waiting: Option<Arc<str>>,
 }
 
 /// What the table says of a request.
@@ -83,11 +98,21 @@ impl RouteTable {
 
     /// The row that takes a request.
     pub fn find(&self, head: &Head) -> Found {
+        self.find_as(head, head.method())
+    }
+
+    /// The row that takes a request, as if it had been made by this method.
+    pub(crate) fn find_as(&self, head: &Head, method: &Method) -> Found {
         find(
             &self.router,
             |index| self.row(index).map(|row| &row.conditions),
-            head,
+            (head, method),
         )
+    }
+
+    /// What a path that no row takes may be waiting for.
+    pub fn waiting(&self) -> Option<&Arc<str>> {
+        self.waiting.as_ref()
     }
 
     /// The row whose pattern comes closest to a path that no row takes: an unknown path is answered in the
@@ -107,7 +132,7 @@ impl RouteTable {
 fn find<'r>(
     router: &'r Router<u32>,
     conditions: impl Fn(u32) -> Option<&'r Conditions>,
-    head: &Head,
+    (head, method): (&Head, &Method),
 ) -> Found {
     let mut allowed: Vec<&str> = Vec::new();
     let mut refused = None;
@@ -115,7 +140,7 @@ fn find<'r>(
         let Some(conditions) = conditions(*index).filter(|conditions| conditions.hold(head)) else {
             return ControlFlow::Continue(());
         };
-        if conditions.takes_method(head.method().as_str()) {
+        if conditions.takes(head, method.as_str()) {
             return ControlFlow::Break((*index, matched.captures()));
         }
         refused.get_or_insert(*index);

@@ -65,6 +65,17 @@ impl Shaping {
         }
     }
 
+    /// Changes of header lines only.
+    pub(crate) fn of_edits(request: &model::HeaderEdits, response: &model::HeaderEdits) -> Self {
+        let request = Edits::new(request);
+        Self {
+            metadata: request.clone().of_names(metadata::is_allowed),
+            request,
+            response: Edits::new(response),
+            ..Self::default()
+        }
+    }
+
     /// The request as an HTTP backend gets it.
     pub(crate) fn request(&self, request: &mut RequestHeader) -> pingora_core::Result<()> {
         if let Some(prefix) = &self.prefix {
@@ -188,7 +199,9 @@ impl<A: Array<Item = Line>> Lines for SmallVec<A> {
     }
 
     fn set(&mut self, name: &HeaderName, value: &HeaderValue) {
-        Lines::remove(self, name);
+        if self.iter().any(|(known, _)| known == name) {
+            Lines::remove(self, name);
+        }
         self.push((name.clone(), value.clone()));
     }
 

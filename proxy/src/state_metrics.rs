@@ -17,15 +17,18 @@ use prometheus_client::registry::Unit;
 
 use crate::destination::{CanaryNow, States};
 use crate::edge::Stats;
+use crate::entries::Entries;
 use crate::rate_limit::RateLimits;
 use crate::shedding::Shedding;
-use crate::upstream::{Cluster, EndpointView, Outcome, Upstreams};
+use crate::upstream::{CheckOutcome, Cluster, EndpointView, Outcome, Upstreams};
 use crate::worker_table::Published;
 
 /// Reads the state at each scrape.
 pub(crate) struct StateMetrics {
     /// The clusters.
     pub upstreams: Arc<Upstreams>,
+    /// What Consul's config entries make of them.
+    pub entries: Arc<Entries>,
     /// The configuration in force.
     pub config: Live<Status>,
     /// The live table.
@@ -54,9 +57,12 @@ impl Collector for StateMetrics {
         budgets(&mut encoder, &clusters)?;
         endpoints(&mut encoder, &clusters)?;
         held(&mut encoder, &clusters)?;
+        checks(&mut encoder, &clusters)?;
         ejections(&mut encoder, &clusters)?;
         panics(&mut encoder, &clusters)?;
         breakers(&mut encoder, &clusters)?;
+        picks(&mut encoder, &clusters)?;
+        self.entries(&mut encoder)?;
         self.canaries(&mut encoder)?;
         self.fallbacks(&mut encoder)?;
         self.reloads(&mut encoder)?;
@@ -68,6 +74,32 @@ impl Collector for StateMetrics {
 }
 
 impl StateMetrics {
+    fn entries(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let reports = self.entries.reports();
+        let mut rejected = encoder.encode_descriptor(
+            "highpress_config_entries_rejected",
+            "1 while Consul's config entries for a cluster cannot be followed, and those before are in force, or none",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (cluster, report) in &reports {
+            let is_rejected = !report.problems.is_empty();
+            let labels = [("cluster", cluster.as_str())];
+            gauge(&mut rejected, &labels, f64::from(u8::from(is_rejected)))?;
+        }
+        let mut unsupported = encoder.encode_descriptor(
+            "highpress_config_entries_unsupported",
+            "Keys of Consul's config entries for a cluster that have no effect",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (cluster, report) in &reports {
+            let labels = [("cluster", cluster.as_str())];
+            gauge(&mut unsupported, &labels, report.unsupported.len() as f64)?;
+        }
+        Ok(())
+    }
+
     fn canaries(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let table = self.published.load(0);
         let canaries: BTreeMap<&str, CanaryNow> = table
@@ -288,6 +320,25 @@ fn endpoints(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> 
     Ok(())
 }
 
+fn checks(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "highpress_health_checks",
+        "Health checks of endpoints, by what came of them",
+        None,
+        MetricType::Counter,
+    )?;
+    let checked = clusters
+        .iter()
+        .filter(|one| one.config().health_check.is_some());
+    for cluster in checked {
+        for outcome in CheckOutcome::ALL {
+            let labels = [("cluster", &**cluster.name()), ("outcome", outcome.label())];
+            counter(&mut family, &labels, cluster.health_checks(outcome))?;
+        }
+    }
+    Ok(())
+}
+
 fn held(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
     let mut family = encoder.encode_descriptor(
         "highpress_endpoints_held",
@@ -327,6 +378,23 @@ fn breakers(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> f
                 &[("cluster", &*view.name), ("endpoint", &*endpoint.address)],
                 state,
             )?;
+        }
+    }
+    Ok(())
+}
+
+fn picks(encoder: &mut DescriptorEncoder<'_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "highpress_picks",
+        "Tries by where they went: to endpoints near the gateway (local) or farther away (spilled)",
+        None,
+        MetricType::Counter,
+    )?;
+    for cluster in clusters.iter().filter(|one| one.prefers_near()) {
+        let (local, spilled) = cluster.picks();
+        for (locality, count) in [("local", local), ("spilled", spilled)] {
+            let labels = [("cluster", &**cluster.name()), ("locality", locality)];
+            counter(&mut family, &labels, count)?;
         }
     }
     Ok(())

@@ -156,6 +156,7 @@ impl System {
             method: &self.status,
             metadata: &[],
             message: Bytes::from_static(&[0; 5]),
+            coding: None,
             max_response: MAX_STATUS,
             terms: upstream::Terms::until(Instant::now() + PATIENCE),
         };

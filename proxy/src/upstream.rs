@@ -1,4 +1,4 @@
-//! The upstream half of the gateway: clusters, their endpoints, balancing, connections, and unary gRPC calls.
+//! The upstream half of the gateway: clusters, their endpoints, balancing, connections, and gRPC calls.
 //!
 //! ```text
 //! Upstreams -> Cluster -> attempts -> Selection (pick) -> Endpoint -> Lane (connections of one worker) -> call
@@ -7,13 +7,16 @@
 //! Everything that has been learnt about an endpoint (load, health, connections) outlives a reload while its
 //! cluster, address and protocol stay the same. Refused here: knowledge of routes, HTTP clients and JSON.
 
+mod aim;
 mod attempt;
 mod attempts;
 mod call;
+mod checks;
 mod circuit;
 mod cluster;
 mod concurrency;
 mod connection;
+mod control;
 mod counters;
 mod endpoint;
 mod error;
@@ -23,19 +26,21 @@ mod hedge;
 mod history;
 mod http;
 mod http2;
+mod joining;
 mod lane;
-mod load;
 mod membership;
 mod message;
 mod method;
 mod outliers;
-mod pick;
 mod policy;
 mod probe;
+mod publishing;
 mod reply;
 mod resolve;
 mod retries;
 mod selection;
+mod stream;
+mod subset;
 mod timeout;
 mod view;
 
@@ -43,26 +48,31 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use mesh_config::model as config;
+pub use mesh_config::model::Labels;
+use mesh_config::model::{self as config, Place};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+pub use aim::Aim;
 pub use attempt::Attempt;
 pub(crate) use attempt::CLOCK_SLACK;
 pub use call::Call;
+pub use checks::{CheckOutcome, CheckView};
 pub use cluster::Cluster;
 pub use concurrency::ConcurrencyView;
 pub use counters::Outcome;
 pub use endpoint::Endpoint;
-pub use error::{CallError, code};
+pub use error::{CallError, NoRetry, code};
 pub use http::{HttpCall, HttpReply};
 pub(crate) use http::{connect, hurry};
 pub use membership::Found;
 pub use method::{Method, MethodError};
+pub(crate) use policy::RetryTerms;
 pub use policy::{CallPolicy, Repeats, Terms};
 pub use reply::Reply;
 pub use retries::{Reason as RetryReason, RetryPermit};
 pub use selection::Tried;
+pub use stream::{Await, Next, Opened, Stream, StreamCall};
 pub use view::{ClusterView, EndpointView};
 
 type Clusters = BTreeMap<Arc<str>, Arc<Cluster>>;
@@ -71,10 +81,14 @@ type Clusters = BTreeMap<Arc<str>, Arc<Cluster>>;
 #[derive(Debug)]
 pub struct Upstreams {
     clusters: ArcSwap<Clusters>,
+    /// What clusters are parted into, by `CLUSTER/PART`.
+    parts: ArcSwap<Clusters>,
     /// Held while a configuration is applied: one writer at a time.
     applying: Mutex<()>,
-    workers: usize,
     runtime: Handle,
+    control: Arc<control::Control>,
+    /// Where the gateway is, as far as discovery knows.
+    place: ArcSwap<Place>,
 }
 
 // === impl Upstreams ===
@@ -84,11 +98,20 @@ impl Upstreams {
     /// looking up host names, runs on `runtime`.
     #[must_use]
     pub fn new(workers: usize, runtime: Handle) -> Self {
+        Self::of_gateway(workers, runtime, String::new())
+    }
+
+    /// The same for the gateway that is known by `identity` and by which its order of endpoints is its own.
+    #[must_use]
+    pub fn of_gateway(workers: usize, runtime: Handle, identity: String) -> Self {
+        let control = control::Control::new(workers, runtime.clone(), identity);
         Self {
             clusters: ArcSwap::default(),
+            parts: ArcSwap::default(),
             applying: Mutex::new(()),
-            workers: workers.max(1),
             runtime,
+            control: Arc::new(control),
+            place: ArcSwap::default(),
         }
     }
 
@@ -100,7 +123,8 @@ impl Upstreams {
         let mut after = Clusters::new();
         for config in wanted {
             let known = before.get(config.name.as_str()).cloned();
-            let cluster = known.unwrap_or_else(|| Cluster::new(config, self.workers));
+            let cluster = known.unwrap_or_else(|| Cluster::new(config, &self.control));
+            cluster.place_found(&self.place.load());
             cluster.apply(config, &self.runtime);
             after.insert(Arc::clone(cluster.name()), cluster);
         }
@@ -111,6 +135,16 @@ impl Upstreams {
         self.clusters.store(Arc::new(after));
         for (_, cluster) in removed {
             cluster.retire();
+        }
+    }
+
+    /// Discovery has found out where the gateway is. What the configuration says of it goes before.
+    pub fn place_found(&self, place: Place) {
+        let _one_at_a_time = self.applying.lock();
+        let place = Arc::new(place);
+        self.place.store(Arc::clone(&place));
+        for cluster in self.all() {
+            cluster.place_found(&place);
         }
     }
 
@@ -140,9 +174,42 @@ impl Upstreams {
         found.cloned().collect()
     }
 
-    /// All clusters, by name.
+    /// All clusters and their parts, by name.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Cluster>> {
-        self.clusters.load().values().cloned().collect()
+        let (clusters, parts) = (self.clusters.load(), self.parts.load());
+        let mut all: Vec<_> = clusters.values().chain(parts.values()).cloned().collect();
+        all.sort_by(|one, other| one.name().cmp(other.name()));
+        all
+    }
+
+    /// Makes the parts of a cluster be these, by their names within it, each with a configuration of its own. Those that stay
+    /// keep what they know; removed ones finish what is in flight.
+    pub(crate) fn set_parts(
+        &self,
+        cluster: &str,
+        parts: &[(String, Arc<config::Cluster>)],
+    ) -> Vec<Arc<Cluster>> {
+        let _one_at_a_time = self.applying.lock();
+        let of_cluster = |name: &str| {
+            let rest = name.strip_prefix(cluster);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        let known = Clusters::clone(&self.parts.load()).into_iter();
+        let (mut before, mut all): (Clusters, Clusters) =
+            known.partition(|(name, _)| of_cluster(name));
+        let mut made = Vec::new();
+        for (label, config) in parts {
+            let name: Arc<str> = format!("{cluster}/{label}").into();
+            let known = before.remove(&name);
+            let part = known.unwrap_or_else(|| Cluster::named(name.clone(), config, &self.control));
+            part.place_found(&self.place.load());
+            part.apply(config, &self.runtime);
+            all.insert(name, Arc::clone(&part));
+            made.push(part);
+        }
+        self.parts.store(Arc::new(all));
+        before.values().for_each(|part| part.retire());
+        made
     }
 }

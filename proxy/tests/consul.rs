@@ -10,8 +10,14 @@
 mod consul {
     mod away;
     mod changes;
+    mod checks;
+    mod datacenters;
+    mod entries;
+    mod entries_balancing;
     mod held;
     mod load;
+    mod locality;
     mod rights;
     mod setup;
+    mod tls;
 }

@@ -10,5 +10,6 @@ mod gateway {
     mod library;
     mod passthrough;
     mod reload;
+    mod reload_load;
     mod scrape;
 }

@@ -8,8 +8,15 @@
 
 mod policies {
     mod adaptive;
+    mod balancing;
     mod breaker;
+    mod browsers;
     mod canary;
+    mod checked;
+    mod checks;
+    mod checks_http;
+    mod checks_reload;
+    mod connections;
     mod deadlines;
     mod exactly_once;
     mod fallback;
@@ -27,7 +34,9 @@ mod policies {
     mod pass_retries;
     mod pass_setup;
     mod rate_limit;
+    mod rate_limit_transcoded;
     mod retries;
+    mod room;
     mod scripted;
     mod setup;
     mod shaping;

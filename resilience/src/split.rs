@@ -12,6 +12,14 @@ pub struct Split {
     sides: Box<[Side]>,
 }
 
+/// What a side drew for a point.
+#[derive(Debug, Clone, Copy)]
+struct Lot {
+    /// In (0, 1].
+    uniform: f64,
+    weight: f64,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 struct Side {
     /// Of its name: lots do not depend on the order of the list.
@@ -53,29 +61,39 @@ impl Split {
     /// The side of a request if only some may have it; nothing if none of those has a weight.
     #[must_use]
     pub fn pick_among(&self, point: u64, may: impl Fn(usize) -> bool) -> Option<usize> {
-        let mut best = None;
-        let mut least = f64::INFINITY;
+        let mut best: Option<(usize, Lot)> = None;
         for (index, side) in self.sides.iter().enumerate() {
             if side.weight == 0.0 || !may(index) {
                 continue;
             }
             let lot = side.lot(point);
-            if lot < least {
-                least = lot;
-                best = Some(index);
+            if best.is_none_or(|(_, best)| lot.comes_before(best)) {
+                best = Some((index, lot));
             }
         }
-        best
+        best.map(|(index, _)| index)
     }
 }
 
 impl Side {
-    /// When its turn would come: exponentially distributed with the weight as its rate, so that the chance to
-    /// come first is the side's share.
-    fn lot(&self, point: u64) -> f64 {
+    fn lot(&self, point: u64) -> Lot {
         // 53 bits, in (0, 1]: never the logarithm of nothing.
         let uniform = ((mixed(point ^ self.seed) >> 11) + 1) as f64 / (1u64 << 53) as f64;
-        -uniform.ln() / self.weight
+        Lot {
+            uniform,
+            weight: self.weight,
+        }
+    }
+}
+
+impl Lot {
+    /// Whose turn comes first: it comes after a time that is exponentially distributed with the weight as its rate, so
+    /// that the chance to come first is the side's share. A heavier side that drew more needs no logarithm for that.
+    fn comes_before(self, other: Self) -> bool {
+        if self.weight == other.weight {
+            return self.uniform > other.uniform;
+        }
+        -self.uniform.ln() / self.weight < -other.uniform.ln() / other.weight
     }
 }
 

@@ -2,15 +2,17 @@
 //!
 //! Plain HTTP/1.1 for scrapers, probes and people on a loopback address: small limits on sizes, time and connections, no
 //! authentication (bind it where only operators reach it). Pages are read by GET and HEAD. Actions are POSTs of JSON that no
-//! browser sends: a page that somebody has open must not be able to act on the operator's behalf. It goes on serving while
-//! the program drains, so that the drain can be watched, and stops when the program says so or goes away.
+//! browser sends, but for pages of this very port where an action says so: a page that somebody has open must not be able to act
+//! on the operator's behalf. It goes on serving while the program drains, so that the drain can be watched, and stops when the program says so or goes away.
 
 mod pages;
 mod server;
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -90,7 +92,8 @@ impl Response {
 }
 
 type Handler = Box<dyn Fn(&RequestView<'_>) -> Response + Send + Sync>;
-type Action = Box<dyn Fn(&Value) -> Response + Send + Sync>;
+type Action = Box<dyn Fn(Value) -> Pin<Box<dyn Future<Output = Response> + Send>> + Send + Sync>;
+type Refresh = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// Everything that an admin port serves, before it is bound.
 pub struct Admin {
@@ -99,8 +102,18 @@ pub struct Admin {
     registry: Registry,
     readiness: Readiness,
     status: Box<dyn Fn() -> Value + Send + Sync>,
+    refresh: Option<Refresh>,
     pages: Vec<(&'static str, Handler)>,
-    actions: Vec<(&'static str, Action)>,
+    actions: Vec<(&'static str, Action, By)>,
+}
+
+/// Who may ask for an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// Programs, which are no browsers.
+    Tools,
+    /// Pages of this port, too.
+    OwnPages,
 }
 
 impl Admin {
@@ -112,6 +125,7 @@ impl Admin {
             registry,
             readiness,
             status: Box::new(|| Value::Null),
+            refresh: None,
             pages: Vec::new(),
             actions: Vec::new(),
         }
@@ -121,6 +135,17 @@ impl Admin {
     #[must_use]
     pub fn status(mut self, status: impl Fn() -> Value + Send + Sync + 'static) -> Self {
         self.status = Box::new(status);
+        self
+    }
+
+    /// What is done before `/status` and `/metrics` are answered, so that they tell what is true then. It must end soon by
+    /// itself, whatever it asks.
+    #[must_use]
+    pub fn refresh<F>(mut self, refresh: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.refresh = Some(Box::new(move || Box::pin(refresh())));
         self
     }
 
@@ -137,13 +162,45 @@ impl Admin {
 
     /// Takes POSTs of JSON on one exact path, which may have a page too. Handlers must not block for long.
     #[must_use]
-    pub fn action(
+    pub fn action<F>(
         mut self,
         path: &'static str,
-        handler: impl Fn(&Value) -> Response + Send + Sync + 'static,
-    ) -> Self {
-        self.actions.push((path, Box::new(handler)));
+        handler: impl Fn(Value) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        self.act_on(path, handler, By::Tools);
         self
+    }
+
+    /// The same for pages of this port, too, where it is reached by an address and not by a name: a name can be made to point here
+    /// by whoever owns it.
+    #[must_use]
+    pub fn own_action<F>(
+        mut self,
+        path: &'static str,
+        handler: impl Fn(Value) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        self.act_on(path, handler, By::OwnPages);
+        self
+    }
+
+    fn act_on<F>(
+        &mut self,
+        path: &'static str,
+        handler: impl Fn(Value) -> F + Send + Sync + 'static,
+        by: By,
+    ) where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        let handler = move |asked| -> Pin<Box<dyn Future<Output = Response> + Send>> {
+            Box::pin(handler(asked))
+        };
+        self.actions.push((path, Box::new(handler), by));
     }
 
     /// Binds the address and serves on the current runtime.

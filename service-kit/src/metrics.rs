@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use self::grpc::{GrpcCall, GrpcMetrics, grpc_code_name};
+pub use self::grpc::{GrpcCall, GrpcMethod, GrpcMetrics, grpc_code_name};
 pub use self::process::{ProcessCollector, resident_memory};
 
 /// The content type of [`text()`].

@@ -1,4 +1,4 @@
-//! A program's settings: a flag beats its environment variable beats the configuration file.
+//! A program's settings: a flag beats its environment variable beats its key in Consul beats the configuration file.
 //!
 //! One name serves all three: `drain_timeout` is `--drain-timeout`, `HIGHPRESS_DRAIN_TIMEOUT` and the key
 //! `drain_timeout` of a flat YAML file. A program asks for each setting it knows and then calls [`Settings::finish`], which lists
@@ -8,11 +8,14 @@
 mod file;
 mod units;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use self::file::File;
 
@@ -44,10 +47,16 @@ type Environment = Box<dyn Fn(&str) -> Option<String> + Send>;
 /// Settings while they are being read.
 pub struct Settings {
     environment: Environment,
+    /// What the key in Consul says.
+    key: File,
     file: File,
     asked: BTreeSet<String>,
+    texts: Texts,
     mistakes: Vec<String>,
 }
+
+/// The text of each setting that was given, by name.
+pub type Texts = Arc<Mutex<BTreeMap<String, String>>>;
 
 /// Where a value stands, as a mistake shows it.
 enum Origin {
@@ -65,6 +74,18 @@ impl Display for Origin {
     }
 }
 
+/// The configuration file that the flag or else the environment names.
+#[must_use]
+pub fn config_file(flag: Option<&Path>) -> Option<PathBuf> {
+    named(flag, &|name| std::env::var(name).ok())
+}
+
+fn named(flag: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let variable = || environment(CONFIG_VARIABLE).filter(|path| !path.is_empty());
+    flag.map(Path::to_path_buf)
+        .or_else(|| variable().map(PathBuf::from))
+}
+
 impl Settings {
     /// Reads the configuration file, if the flag or `HIGHPRESS_CONFIG` names one.
     pub fn open(config: Option<&Path>) -> Self {
@@ -76,26 +97,45 @@ impl Settings {
         config: Option<&Path>,
         environment: impl Fn(&str) -> Option<String> + Send + 'static,
     ) -> Self {
-        let named = || environment(CONFIG_VARIABLE).filter(|path| !path.is_empty());
-        let path = config
-            .map(Path::to_path_buf)
-            .or_else(|| named().map(PathBuf::from));
+        let path = named(config, &environment);
         let mut mistakes = Vec::new();
         let file = path.map_or_else(File::default, |path| File::read(&path, &mut mistakes));
         Self {
             environment: Box::new(environment),
+            key: File::default(),
             file,
             asked: BTreeSet::new(),
+            texts: Texts::default(),
             mistakes,
         }
+    }
+
+    /// The same over a file: `text` is what the key `name` in Consul holds, or in which line it is no text.
+    #[must_use]
+    pub fn over(mut self, name: &str, text: Result<&str, u32>) -> Self {
+        match text {
+            Ok(text) => self.key = File::of(name, text, &mut self.mistakes),
+            Err(line) => self
+                .mistakes
+                .push(format!("{name}:{line}: this is not UTF-8 text")),
+        }
+        self
+    }
+
+    /// What is going to be read, for whoever compares settings.
+    #[must_use]
+    pub fn texts(&self) -> Texts {
+        self.texts.clone()
     }
 
     /// Flags and environment only, for a program whose configuration file is not a flat one.
     pub fn without_file(environment: impl Fn(&str) -> Option<String> + Send + 'static) -> Self {
         Self {
             environment: Box::new(environment),
+            key: File::default(),
             file: File::default(),
             asked: BTreeSet::new(),
+            texts: Texts::default(),
             mistakes: Vec::new(),
         }
     }
@@ -151,7 +191,7 @@ impl Settings {
 
     /// Notes a mistake that only several settings together make, or that shows when they are used.
     pub fn mistake(&mut self, name: &str, why: impl Display) {
-        let origin = match self.file.get(name) {
+        let origin = match self.key.get(name).or_else(|| self.file.get(name)) {
             Some((at, _)) if self.variable(name).is_none() => Origin::File {
                 at,
                 key: name.to_owned(),
@@ -165,8 +205,9 @@ impl Settings {
     pub fn finish(mut self) -> Result<(), Mistakes> {
         let known: Vec<&str> = self.asked.iter().map(String::as_str).collect();
         for (at, key) in self
-            .file
+            .key
             .keys()
+            .chain(self.file.keys())
             .filter(|(_, key)| !self.asked.contains(*key))
         {
             self.mistakes.push(format!(
@@ -182,6 +223,14 @@ impl Settings {
     }
 
     fn find(&mut self, name: &str, flag: Option<&str>) -> Option<(Origin, String)> {
+        let found = self.origin(name, flag);
+        if let Some((_, text)) = &found {
+            self.texts.lock().insert(name.to_owned(), text.clone());
+        }
+        found
+    }
+
+    fn origin(&mut self, name: &str, flag: Option<&str>) -> Option<(Origin, String)> {
         self.asked.insert(name.to_owned());
         if let Some(text) = flag {
             return Some((Origin::Flag(flag_name(name)), text.to_owned()));
@@ -189,7 +238,7 @@ impl Settings {
         if let Some(text) = self.variable(name) {
             return Some((Origin::Variable(variable_name(name)), text));
         }
-        let (at, text) = self.file.get(name)?;
+        let (at, text) = self.key.get(name).or_else(|| self.file.get(name))?;
         Some((
             Origin::File {
                 at,

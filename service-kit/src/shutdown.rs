@@ -74,23 +74,6 @@ impl Hangups {
     }
 }
 
-/// For programs whose settings are read once: SIGHUP does not end them, but says that only a restart changes them.
-///
-/// # Errors
-/// If the system does not let signals be listened for.
-pub fn hangups_need_a_restart() -> io::Result<()> {
-    let mut hangups = sighup()?;
-    tokio::spawn(async move {
-        loop {
-            hangups.next().await;
-            tracing::warn!(
-                "SIGHUP: the settings of this program are read at its start; restart it to change them"
-            );
-        }
-    });
-    Ok(())
-}
-
 /// Starts to listen for SIGHUP.
 pub fn sighup() -> io::Result<Hangups> {
     listen(SignalKind::hangup()).map(Hangups)

@@ -8,6 +8,7 @@
 use std::env;
 use std::io::{self, IsTerminal as _};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -17,8 +18,14 @@ pub const FILTER_VARIABLE: &str = "HIGHPRESS_LOG";
 /// The environment variable of the form.
 pub const FORMAT_VARIABLE: &str = "HIGHPRESS_LOG_FORMAT";
 
-/// Our own programs at `info`, libraries only when something is wrong: pingora tells each connection's end at `info`.
-const DEFAULT_FILTER: &str = "info,pingora_core=warn,pingora_proxy=warn,h2=warn,hyper=warn,tonic=warn,fjall=warn,lsm_tree=warn";
+/// Our own programs at `info`, libraries only when something is wrong: pingora tells each connection's end at `info`, and
+/// as an error each kept connection to a backend that it finds closed, which it replaces.
+const DEFAULT_FILTER: &str = "info,pingora_core=warn,pingora_core::connectors=off,pingora_proxy=warn,h2=warn,hyper=warn,tonic=warn,fjall=warn,lsm_tree=warn";
+
+type Reload = Box<dyn Fn(EnvFilter) -> Result<(), tracing_subscriber::reload::Error> + Send + Sync>;
+
+/// Gives the process's subscriber another filter.
+static RELOAD: OnceLock<Reload> = OnceLock::new();
 
 /// How a log line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,6 +66,9 @@ pub enum TelemetryError {
     /// The process has a subscriber already.
     #[error("logging is set up already")]
     AlreadySet,
+    /// The filter cannot be changed.
+    #[error("the log filter cannot be changed: {0}")]
+    Reload(#[from] tracing_subscriber::reload::Error),
 }
 
 /// Sets logging up from the environment.
@@ -78,19 +88,45 @@ pub fn init_with(filter: &str, format: Format) -> Result<(), TelemetryError> {
         .with_env_filter(filter)
         .with_writer(io::stderr);
     // `try_init` also installs the bridge that turns `log` records into events.
-    let done = match format {
-        Format::Text => builder
-            .with_ansi(io::stderr().is_terminal())
-            .finish()
-            .try_init(),
-        Format::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .finish()
-            .try_init(),
+    let (done, reload): (_, Reload) = match format {
+        Format::Text => {
+            let builder = builder
+                .with_ansi(io::stderr().is_terminal())
+                .with_filter_reloading();
+            let handle = builder.reload_handle();
+            let reload = Box::new(move |filter| handle.reload(filter));
+            (builder.finish().try_init(), reload)
+        }
+        Format::Json => {
+            let builder = builder
+                .json()
+                .flatten_event(true)
+                .with_span_list(false)
+                .with_filter_reloading();
+            let handle = builder.reload_handle();
+            let reload = Box::new(move |filter| handle.reload(filter));
+            (builder.finish().try_init(), reload)
+        }
     };
-    done.map_err(|_| TelemetryError::AlreadySet)
+    done.map_err(|_| TelemetryError::AlreadySet)?;
+    RELOAD.set(reload).map_err(|_| TelemetryError::AlreadySet)
+}
+
+/// Gives the log another filter (empty: the default one), from the next line on. Nothing happens where no log was set up.
+pub fn set_filter(filter: &str) -> Result<(), TelemetryError> {
+    let filter = parse_filter(filter)?;
+    match RELOAD.get() {
+        Some(reload) => Ok(reload(filter)?),
+        None => Ok(()),
+    }
+}
+
+/// Whether a text is a filter; else why it is none.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    match EnvFilter::try_new(filter) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(format!("not a log filter: {why}")),
+    }
 }
 
 fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {

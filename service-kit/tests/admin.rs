@@ -25,7 +25,8 @@ async fn serve(readiness: &Readiness) -> AdminServer {
                 request.wants_json()
             ))
         })
-        .action("/do", Response::json)
+        .action("/do", |asked| async move { Response::json(&asked) })
+        .own_action("/own", |asked| async move { Response::json(&asked) })
         .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
         .await
         .unwrap()
@@ -213,4 +214,49 @@ async fn a_header_over_the_limit_is_refused() {
     )
     .await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}
+
+#[tokio::test]
+async fn an_action_for_own_pages_is_for_no_others() {
+    let server = serve(&Readiness::new()).await;
+    let post = async |host: &str, headers: &str| {
+        let request = format!(
+            "POST /own HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 2\r\ncontent-type: application/json\r\n{headers}\r\n{{}}"
+        );
+        let answer = exchange(&server, &request).await;
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    let same = "sec-fetch-site: same-origin\r\n";
+    for (host, headers, status) in [
+        ("127.0.0.1:1", String::new(), "200"),
+        (
+            "127.0.0.1:1",
+            format!("origin: http://127.0.0.1:1\r\n{same}"),
+            "200",
+        ),
+        (
+            "localhost:1",
+            "origin: http://localhost:1\r\n".to_owned(),
+            "200",
+        ),
+        (
+            "127.0.0.1:1",
+            "origin: http://127.0.0.1:2\r\n".to_owned(),
+            "403",
+        ),
+        ("127.0.0.1:1", "origin: null\r\n".to_owned(), "403"),
+        (
+            "127.0.0.1:1",
+            "origin: http://127.0.0.1:1\r\nsec-fetch-site: cross-site\r\n".to_owned(),
+            "403",
+        ),
+        // A name that its owner has made to point here.
+        (
+            "evil.example:1",
+            format!("origin: http://evil.example:1\r\n{same}"),
+            "403",
+        ),
+    ] {
+        assert_eq!(post(host, &headers).await, status, "{host} {headers}");
+    }
 }

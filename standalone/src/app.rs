@@ -8,7 +8,7 @@ use service_kit::{program, shutdown};
 
 use crate::backends::Backends;
 use crate::cli::Settings;
-use crate::gateway::{self, Configuration};
+use crate::gateway;
 use crate::welcome;
 
 /// The program's name.
@@ -22,13 +22,14 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     // First of all, so that a signal during start-up is not lost.
     let asked = shutdown::signal().context("cannot listen for signals")?;
     let mut hangups = shutdown::sighup().context("cannot listen for signals")?;
-    let configuration = Configuration::read(&settings)?;
-    if configuration.names_ports() {
+    if let Some(written) = gateway::written(&settings)? {
+        settings = settings.over(&written);
+        // Its clusters name the ports.
         settings.counter.movable = false;
         settings.analytics.movable = false;
     }
     let backends = Backends::start(&settings).await?;
-    let gateway = gateway::start(&settings, &configuration, &backends).await?;
+    let gateway = gateway::start(&settings, &backends).await?;
     if tokio::time::timeout(SERVICES_PATIENCE, backends.ready())
         .await
         .is_err()
@@ -48,7 +49,7 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let _ = writeln!(
         std::io::stdout().lock(),
         "{}",
-        welcome::text(http, gateway.admin, &settings.data)
+        welcome::text(http, gateway.admin, &settings.data.value)
     );
 
     tokio::pin!(asked);

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use highpress_analytics::exact::ExactState;
+use highpress_analytics::settings::DEFAULT_MEMORY;
+use highpress_analytics::tally::Tally;
 use highpress_counter::idempotency::Terms;
-use highpress_counter::store::Store;
 use highpress_counter::store::embedded::{EmbeddedStore, EventLog, Events};
+use highpress_counter::store::{Store, UnixMillis};
 use service_kit::{Admin, AdminServer, Drain, Readiness, metrics};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -38,7 +39,7 @@ pub(crate) struct Backends {
 impl Backends {
     /// Opens the data and starts both.
     pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
-        let directory = settings.data.join("counter");
+        let directory = settings.data.value.join("counter");
         let readiness = Readiness::new();
         let terms = Terms::default();
         let store = EmbeddedStore::open(&directory, Events::On, terms, readiness.clone()).await?;
@@ -47,7 +48,8 @@ impl Backends {
             .context("the store was opened without events")?;
         let store: Arc<dyn Store> = Arc::new(store);
         let counter = start_counter(settings, store.clone(), readiness).await?;
-        let analytics = start_analytics(settings, &settings.data.join("analytics"), log).await?;
+        let analytics =
+            start_analytics(settings, &settings.data.value.join("analytics"), log).await?;
         Ok(Self {
             counter,
             analytics,
@@ -131,7 +133,7 @@ async fn start_counter(
     let tasks = vec![tokio::spawn(app.serve(
         listener,
         drain.clone(),
-        settings.drain_timeout,
+        settings.drain_timeout.value,
     ))];
     Ok(Service {
         grpc,
@@ -168,7 +170,12 @@ async fn start_analytics(
     let drain = Drain::new();
     let tasks = vec![
         tokio::spawn(consumer.run(drain.clone())),
-        tokio::spawn(serve(app, listener, drain.clone(), settings.drain_timeout)),
+        tokio::spawn(serve(
+            app,
+            listener,
+            drain.clone(),
+            settings.drain_timeout.value,
+        )),
     ];
     Ok(Service {
         grpc,
@@ -190,9 +197,11 @@ async fn serve(
     }
 }
 
-async fn open(directory: &Path) -> anyhow::Result<ExactState> {
+async fn open(directory: &Path) -> anyhow::Result<Tally> {
     let directory = directory.to_path_buf();
-    let opened = tokio::task::spawn_blocking(move || ExactState::open(&directory)).await;
+    let now = UnixMillis::now().0.div_euclid(1000);
+    let opened =
+        tokio::task::spawn_blocking(move || Tally::open(&directory, DEFAULT_MEMORY, now)).await;
     Ok(opened.context("opening the rankings failed")??)
 }
 

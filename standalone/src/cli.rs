@@ -1,7 +1,7 @@
 //! The command line of `highpress`, and what flags, environment and configuration come to.
 //!
-//! `highpress` alone is `highpress up`. The configuration file is a mesh.yaml: flags and variables beat what it says of
-//! listeners, admin and threads. Addresses that nobody chose may move to a free port; chosen ones are kept or refused.
+//! `highpress` alone is `highpress up`. The configuration file is a mesh.yaml: flags and variables beat what it says of listeners,
+//! admin, threads, data, drain and services. Addresses that nobody chose may move to a free port; chosen ones are kept or refused.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use mesh_config::Snapshot;
 use service_kit::settings::{self as kit, Mistakes};
 
 const DEFAULT_DATA: &str = "data";
@@ -16,7 +17,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 const AFTER_HELP: &str = "\
 Every flag is also an environment variable: --drain-timeout is HIGHPRESS_DRAIN_TIMEOUT; a flag beats the variable,
-the variable beats the configuration. Logs go to standard error: HIGHPRESS_LOG=debug, HIGHPRESS_LOG_FORMAT=json.
+the variable beats the configuration: listeners, admin, threads, data, drain_timeout, services. Logs go to standard error: HIGHPRESS_LOG=debug, HIGHPRESS_LOG_FORMAT=json.
 
 Examples:
   highpress
@@ -97,6 +98,18 @@ pub(crate) struct Wanted {
     pub(crate) flag: &'static str,
 }
 
+impl Wanted {
+    /// The address that the configuration says, if it does and nobody has chosen another one.
+    fn or(self, written: Option<SocketAddr>) -> Self {
+        let written = written.filter(|_| self.movable);
+        written.map_or(self, |address| Self {
+            address,
+            movable: false,
+            ..self
+        })
+    }
+}
+
 /// What the mesh is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
@@ -105,14 +118,57 @@ pub(crate) struct Settings {
     /// Instead of the configuration's admin address.
     pub(crate) admin: Option<SocketAddr>,
     /// Where counts and rankings are kept.
-    pub(crate) data: PathBuf,
+    pub(crate) data: Choice<PathBuf>,
     pub(crate) counter: Wanted,
     pub(crate) counter_admin: Wanted,
     pub(crate) analytics: Wanted,
     pub(crate) analytics_admin: Wanted,
     pub(crate) threads: Option<NonZeroUsize>,
-    pub(crate) drain_timeout: Duration,
+    pub(crate) drain_timeout: Choice<Duration>,
     pub(crate) config: Option<PathBuf>,
+}
+
+/// A value, and whether somebody has chosen it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Choice<T> {
+    pub(crate) value: T,
+    pub(crate) chosen: bool,
+}
+
+impl<T> Choice<T> {
+    fn of(given: Option<T>, default: T) -> Self {
+        Self {
+            chosen: given.is_some(),
+            value: given.unwrap_or(default),
+        }
+    }
+
+    /// What the configuration says, if it does and nobody has chosen another one.
+    fn or(self, written: Option<T>) -> Self {
+        let value = if self.chosen { None } else { written };
+        value.map_or(self, |value| Self {
+            value,
+            chosen: false,
+        })
+    }
+}
+
+impl Settings {
+    /// The same with what a configuration says and neither flags nor environment do.
+    pub(crate) fn over(self, written: &Snapshot) -> Self {
+        let services = &written.services;
+        Self {
+            data: self.data.or(written.data.clone()),
+            drain_timeout: self
+                .drain_timeout
+                .or(written.drain_timeout.map(|timeout| timeout.get())),
+            counter: self.counter.or(services.counter.listen),
+            counter_admin: self.counter_admin.or(services.counter.admin),
+            analytics: self.analytics.or(services.analytics.listen),
+            analytics_admin: self.analytics_admin.or(services.analytics.admin),
+            ..self
+        }
+    }
 }
 
 impl Up {
@@ -125,7 +181,10 @@ impl Up {
         let settings = Settings {
             listen: kit.optional("listen", self.listen.as_deref()),
             admin: kit.optional("admin", self.admin.as_deref()),
-            data: kit.value("data", self.data.as_deref(), DEFAULT_DATA.into()),
+            data: Choice::of(
+                kit.optional("data", self.data.as_deref()),
+                DEFAULT_DATA.into(),
+            ),
             counter: wanted(
                 &mut kit,
                 "counter_listen",
@@ -155,11 +214,13 @@ impl Up {
                 8082,
             ),
             threads: kit.optional("threads", self.threads.as_deref()),
-            drain_timeout: kit.value_with(
-                "drain_timeout",
-                self.drain_timeout.as_deref(),
+            drain_timeout: Choice::of(
+                kit.optional_with(
+                    "drain_timeout",
+                    self.drain_timeout.as_deref(),
+                    kit::duration,
+                ),
                 DEFAULT_DRAIN_TIMEOUT,
-                kit::duration,
             ),
             config: kit.optional("config", self.config.as_deref()),
         };

@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use highpress_analytics::event::{Batch, Event, Positions};
-use highpress_analytics::source::{Head, Lag, Source, SourceError};
+use highpress_analytics::event::{Batch, Event, Origin, Positions};
+use highpress_analytics::source::{Delivery, Head, Lag, Source, SourceError};
 use highpress_counter::store::UnixMillis;
 use highpress_counter::store::embedded::{self, EventLog};
 
@@ -22,6 +22,8 @@ pub(crate) struct CounterEvents {
     log: EventLog,
     /// The sequence number of the last event delivered.
     delivered: u64,
+    /// Whether it has been said that events are there.
+    told: bool,
     waiting_since: Arc<AtomicI64>,
 }
 
@@ -37,6 +39,7 @@ impl CounterEvents {
         Self {
             log,
             delivered: 0,
+            told: false,
             waiting_since: Arc::new(AtomicI64::new(UnixMillis::now().0)),
         }
     }
@@ -66,6 +69,10 @@ impl Head for LogHead {
             },
         }
     }
+
+    fn partitions(&self) -> Option<u32> {
+        Some(1)
+    }
 }
 
 impl Source for CounterEvents {
@@ -75,6 +82,10 @@ impl Source for CounterEvents {
 
     fn identity(&self) -> String {
         format!("embedded:{:016x}", self.log.id())
+    }
+
+    fn fixed(&self) -> &[u32] {
+        &[PARTITION]
     }
 
     fn head(&self) -> Box<dyn Head> {
@@ -101,10 +112,14 @@ impl Source for CounterEvents {
             );
         }
         self.delivered = last(from).max(trimmed);
+        self.told = false;
         Ok(())
     }
 
-    async fn next(&mut self) -> Result<Batch, SourceError> {
+    async fn next(&mut self) -> Result<Delivery, SourceError> {
+        if !std::mem::replace(&mut self.told, true) {
+            return Ok(Delivery::Waiting(None));
+        }
         loop {
             if self.log.last() <= self.delivered {
                 self.log.wait_after(self.delivered).await.map_err(away)?;
@@ -118,11 +133,12 @@ impl Source for CounterEvents {
                 .map_err(away)?;
             if let (Some(first), Some(last)) = (events.first(), events.last()) {
                 self.waiting_since.store(first.timestamp, Ordering::Relaxed);
+                let mut batch = Batch::new(PARTITION, first.sequence);
+                events
+                    .iter()
+                    .for_each(|counted| batch.push(&event(counted)));
                 self.delivered = last.sequence;
-                return Ok(Batch {
-                    partition: PARTITION,
-                    events: events.into_iter().map(event).collect(),
-                });
+                return Ok(Delivery::Batch(batch));
             }
         }
     }
@@ -138,11 +154,12 @@ fn last(applied: &Positions) -> u64 {
     applied.next(PARTITION).saturating_sub(1)
 }
 
-fn event(event: embedded::Event) -> Event {
+fn event(event: &embedded::Event) -> Event<'_> {
     Event {
         position: event.sequence,
-        resource_id: event.resource_id.into(),
-        counter_type: event.counter_type.into(),
+        origin: Origin::Log,
+        resource_id: &event.resource_id,
+        counter_type: &event.counter_type,
         delta: event.delta,
         new_value: event.new_value,
         timestamp_ms: event.timestamp,

@@ -2,11 +2,12 @@
 //! services really have.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use highpress_proxy::app::{App, Options, Source, StartError};
+use highpress_proxy::announce::Announce;
+use highpress_proxy::app::{App, DrainTime, Options, Source, StartError};
 use mesh_config::Snapshot;
 use service_kit::Mistakes;
 
@@ -18,39 +19,17 @@ use crate::ports;
 pub(crate) const MESH_YAML: &str = include_str!("../mesh.yaml");
 const MESH_YAML_NAME: &str = "mesh.yaml (built in)";
 
-/// The configuration, before anything is started.
-pub(crate) enum Configuration {
-    BuiltIn,
-    File,
-}
-
-impl Configuration {
-    /// Reads the file that the settings name; every mistake in it is the caller's.
-    pub(crate) fn read(settings: &Settings) -> anyhow::Result<Self> {
-        match &settings.config {
-            None => Ok(Self::BuiltIn),
-            Some(path) => {
-                mesh_config::load(path).map_err(|problems| mistakes(&problems))?;
-                Ok(Self::File)
-            }
-        }
-    }
-
-    /// A file names the services' ports, so they may not move.
-    pub(crate) fn names_ports(&self) -> bool {
-        matches!(self, Self::File)
-    }
+/// What the file that the settings name says, if they name one; every mistake in it is the caller's.
+pub(crate) fn written(settings: &Settings) -> anyhow::Result<Option<Snapshot>> {
+    let read = |path: &PathBuf| mesh_config::load(path).map_err(|problems| mistakes(&problems));
+    Ok(settings.config.as_ref().map(read).transpose()?)
 }
 
 /// Starts the gateway in front of the services.
-pub(crate) async fn start(
-    settings: &Settings,
-    configuration: &Configuration,
-    backends: &Backends,
-) -> anyhow::Result<App> {
-    let (config, admin) = match (configuration, &settings.config) {
-        (Configuration::File, Some(path)) => (Source::File(path.clone()), settings.admin),
-        _ => {
+pub(crate) async fn start(settings: &Settings, backends: &Backends) -> anyhow::Result<App> {
+    let (config, admin) = match &settings.config {
+        Some(path) => (Source::file(path.clone()), settings.admin),
+        None => {
             let snapshot = built_in(backends.counter(), backends.analytics())?;
             let admin = match settings.admin {
                 Some(chosen) => chosen,
@@ -59,14 +38,15 @@ pub(crate) async fn start(
             (Source::Fixed(Arc::new(snapshot)), Some(admin))
         }
     };
+    let drain = &settings.drain_timeout;
     let options = Options {
         config,
-        data: Some(settings.data.join("gateway")),
+        data: Some(settings.data.value.join("gateway")),
         listen: settings.listen.into_iter().collect(),
         admin,
         threads: settings.threads.map(Into::into),
-        advertise: None,
-        drain: settings.drain_timeout,
+        announce: Announce::default(),
+        drain: DrainTime::new(drain.chosen.then_some(drain.value), drain.value),
     };
     App::start(options).await.map_err(|error| match error {
         StartError::Config(problems) => mistakes(&problems).into(),

@@ -312,6 +312,35 @@ async fn a_file_replaces_the_built_in_configuration() {
 }
 
 #[tokio::test]
+async fn a_file_says_all_that_flags_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let printed = Program::new("highpress").arg("config").run().await;
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (counter, analytics) = (free(), free());
+    let at = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
+    let (counter_at, analytics_at) = (at(&counter), at(&analytics));
+    drop((counter, analytics));
+    let text = printed.output.replace("127.0.0.1:8080", "127.0.0.1:0");
+    let text = text.replace("127.0.0.1:9901", "127.0.0.1:0");
+    let text = text.replace("127.0.0.1:50051", &counter_at);
+    let text = text.replace("127.0.0.1:50052", &analytics_at)
+        + &format!(
+            "data: kept\ndrain_timeout: 5s\nservices:\n  counter: {{ listen: \"{counter_at}\", admin: \"127.0.0.1:0\" }}\n  \
+             analytics: {{ listen: \"{analytics_at}\", admin: \"127.0.0.1:0\" }}\n"
+        );
+    let config = directory.path().join("mesh.yaml");
+    std::fs::write(&config, text).unwrap();
+    let mesh = Program::new("highpress").arg("--config").arg(&config);
+    let mesh = mesh.start().await;
+    assert_eq!(mesh.address("counter").to_string(), counter_at);
+    assert_eq!(mesh.address("analytics").to_string(), analytics_at);
+    assert_eq!(count(mesh.address("http"), "a").await, 0);
+    let kept = directory.path().join("kept");
+    assert!(kept.join("counter").is_dir() && kept.join("analytics").is_dir());
+    assert_eq!(mesh.stop_within(PATIENCE).await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn mistakes_are_status_2_and_all_told() {
     let data = tempfile::tempdir().unwrap();
     let config = data.path().join("mesh.yaml");

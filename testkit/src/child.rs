@@ -57,6 +57,13 @@ struct Output {
     text: watch::Sender<String>,
 }
 
+impl Output {
+    fn push(&self, bytes: &[u8]) {
+        let piece = String::from_utf8_lossy(bytes);
+        self.text.send_modify(|text| text.push_str(&piece));
+    }
+}
+
 impl Supervised {
     /// Starts `program` with `command`'s arguments, environment and directory.
     pub(crate) fn start(
@@ -153,14 +160,21 @@ impl Drop for Supervised {
     }
 }
 
-/// Appends the stream to the output; drops `reading` at its end.
+/// Appends the stream to the output, whole lines only: those of the other one come between, never into them. Drops `reading`
+/// at its end.
 fn collect(mut stream: impl Read + Send + 'static, output: Arc<Output>, reading: Sender<()>) {
     std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
+        let (mut buffer, mut begun) = ([0; 4096], Vec::new());
         while let Ok(read @ 1..) = stream.read(&mut buffer) {
-            let piece = String::from_utf8_lossy(&buffer[..read]);
-            output.text.send_modify(|text| text.push_str(&piece));
+            begun.extend_from_slice(&buffer[..read]);
+            // Lines of progress end without a new one.
+            let ends = begun.iter().rposition(|byte| matches!(byte, b'\n' | b'\r'));
+            if let Some(end) = ends {
+                output.push(&begun[..=end]);
+                begun.drain(..=end);
+            }
         }
+        output.push(&begun);
         drop(reading);
     });
 }

@@ -1,5 +1,5 @@
 //! A real Consul of one's own, on free ports: a server that forgets everything when it ends (`-dev`), one with a data
-//! directory, one with ACLs, and client agents that join it.
+//! directory, one with ACLs, one that is reached over TLS, one in a datacenter of its own, and client agents that join it.
 //!
 //! It can be killed, frozen and started again on the same ports. `consul` is taken from `.tools/bin` of the checkout
 //! (`make setup` builds it there) or else from the path.
@@ -21,13 +21,18 @@ pub const MANAGEMENT: &str = "11111111-2222-3333-4444-555555555555";
 /// Faster elections than a wide network wants, and quick checks.
 const CONFIG: &str = r#"{
   "performance": { "raft_multiplier": 1 }, "disable_update_check": true, "leave_on_terminate": false,
-  "ports": { "dns": -1, "grpc": -1, "grpc_tls": -1, "https": -1, "serf_wan": -1 },
+  "ports": { "grpc": -1, "grpc_tls": -1 },
   "limits": { "http_max_conns_per_client": 1000 }
 }"#;
 
 const ACLS: &str = r#"{ "acl": { "enabled": true, "default_policy": "deny",
   "policy_ttl": "200ms", "token_ttl": "200ms", "role_ttl": "200ms", "tokens": {
   "initial_management": "11111111-2222-3333-4444-555555555555", "agent": "11111111-2222-3333-4444-555555555555" } } }"#;
+
+/// Certificates as `consul tls` makes them; who asks over TLS has to show one too, if `MUTUAL` says so.
+const TLS: &str = r#"{ "tls": {
+  "defaults": { "ca_file": "consul-agent-ca.pem", "cert_file": "dc1-server-consul-0.pem", "key_file": "dc1-server-consul-0-key.pem" },
+  "https": { "verify_incoming": MUTUAL }, "internal_rpc": { "verify_incoming": false } } }"#;
 
 /// A Consul agent. Killed when dropped.
 #[derive(Debug)]
@@ -44,6 +49,11 @@ struct Ports {
     http: u16,
     server: u16,
     serf: u16,
+    dns: u16,
+    /// Only for servers of several datacenters.
+    wan: u16,
+    /// Only where there are certificates.
+    https: u16,
 }
 
 impl Consul {
@@ -67,10 +77,107 @@ impl Consul {
         Self::started(&args, Some(MANAGEMENT)).await
     }
 
+    /// A server of a datacenter of its own, that others can [join](Self::join_wan).
+    pub async fn datacenter(name: &str) -> Self {
+        let args = [
+            "-server",
+            "-bootstrap-expect",
+            "1",
+            "-node",
+            "server",
+            "-datacenter",
+            name,
+        ];
+        Self::started(&args, None).await
+    }
+
+    /// Makes the servers of two datacenters know each other.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub async fn join_wan(&self, other: &Self) {
+        let path = format!("/v1/agent/join/127.0.0.1:{}?wan=true", other.ports.wan);
+        self.api("PUT", &path, &Value::Null).await;
+        for one in [self, other] {
+            eventually("both datacenters to be known", PATIENCE, async || {
+                let known = one.get("/v1/catalog/datacenters").await;
+                let routed = known.as_array().is_some_and(|known| known.len() == 2);
+                if routed { Ok(()) } else { Err(known) }
+            })
+            .await;
+        }
+    }
+
+    /// A server that is reached over TLS at [`https_url`](Self::https_url), with certificates as `consul tls` makes them:
+    /// [`file`](Self::file) has them as `consul-agent-ca.pem`, `dc1-client-consul-0.pem` and `dc1-client-consul-0-key.pem`.
+    /// `mutual`: clients have to show theirs.
+    ///
+    /// # Panics
+    /// When there are none.
+    pub async fn with_tls(mutual: bool) -> Self {
+        let args = ["-server", "-bootstrap-expect", "1", "-node", "server"];
+        let mut consul = Self::stopped(&args, None);
+        for what in [
+            &["ca", "create"][..],
+            &["cert", "create", "-server", "-dc", "dc1"],
+            &["cert", "create", "-client", "-dc", "dc1"],
+        ] {
+            let mut command = std::process::Command::new(binary());
+            command
+                .arg("tls")
+                .args(what)
+                .current_dir(consul.directory.path());
+            let output = command.output().expect("consul runs");
+            assert!(output.status.success(), "consul tls {what:?}: {output:?}");
+        }
+        let config = TLS.replace("MUTUAL", if mutual { "true" } else { "false" });
+        let quoted = |name: &str| format!("\"{}\"", consul.file(name).display());
+        let config = [
+            "consul-agent-ca.pem",
+            "dc1-server-consul-0.pem",
+            "dc1-server-consul-0-key.pem",
+        ]
+        .iter()
+        .fold(config, |config, name| {
+            config.replace(&format!("\"{name}\""), &quoted(name))
+        });
+        std::fs::write(consul.file("tls.json"), config).expect("a file");
+        consul.args.push("-https-port".to_owned());
+        consul.args.push(consul.ports.https.to_string());
+        consul.restart().await;
+        consul
+    }
+
+    /// A file in the directory of the agent.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// `https://127.0.0.1:PORT`, where there are certificates.
+    pub fn https_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.ports.https)
+    }
+
+    /// Where it answers DNS, by UDP and TCP.
+    pub fn dns(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.dns))
+    }
+
     /// A client agent with a data directory of its own that joins this server.
     pub async fn client(&self, node: &str) -> Self {
+        self.joined(node, &[]).await
+    }
+
+    /// The same on a node whose metadata says in which zone it is.
+    pub async fn client_in(&self, node: &str, zone: &str) -> Self {
+        let meta = format!("zone:{zone}");
+        self.joined(node, &["-node-meta", &meta]).await
+    }
+
+    async fn joined(&self, node: &str, more: &[&str]) -> Self {
         let join = format!("127.0.0.1:{}", self.ports.serf);
-        Self::started(&["-node", node, "-retry-join", &join], self.token).await
+        let args = [&["-node", node, "-retry-join", &join], more].concat();
+        Self::started(&args, self.token).await
     }
 
     async fn started(args: &[&str], token: Option<&'static str>) -> Self {
@@ -127,6 +234,8 @@ impl Consul {
             .args(["-http-port", &port(self.ports.http)])
             .args(["-server-port", &port(self.ports.server)])
             .args(["-serf-lan-port", &port(self.ports.serf)])
+            .args(["-dns-port", &port(self.ports.dns)])
+            .args(["-serf-wan-port", &self.wan_port()])
             .arg("-config-dir")
             .arg(self.directory.path())
             .args(&self.args);
@@ -136,6 +245,15 @@ impl Consul {
                 .arg(self.directory.path().join("data"));
         }
         self.agent = Some(program.spawn());
+    }
+
+    /// A gossip of servers over datacenters, only for those who are to have it.
+    fn wan_port(&self) -> String {
+        if self.args.iter().any(|arg| arg == "-datacenter") {
+            self.ports.wan.to_string()
+        } else {
+            "-1".to_owned()
+        }
     }
 
     /// Where its HTTP API is.
@@ -284,6 +402,54 @@ impl Consul {
         made["SecretID"].as_str().expect("a secret").to_owned()
     }
 
+    /// Writes a key.
+    ///
+    /// # Panics
+    /// When Consul does not take it.
+    pub async fn put_key(&self, key: &str, text: &str) {
+        let answer = self.call("PUT", &format!("/v1/kv/{key}"), text).await;
+        let answer = answer.expect("Consul answers");
+        assert_eq!(answer.text().trim(), "true", "PUT {key}");
+    }
+
+    /// Writes a key whose value is no text.
+    ///
+    /// # Panics
+    /// When Consul does not take it.
+    pub async fn put_bytes(&self, key: &str, value: &[u8]) {
+        let mut client = Http1::connect(self.address()).await;
+        let answer = client
+            .request("PUT", &format!("/v1/kv/{key}"), &[], Some(value))
+            .await;
+        assert_eq!(answer.text().trim(), "true", "PUT {key}");
+    }
+
+    /// What is under a key.
+    ///
+    /// # Panics
+    /// When Consul does not answer.
+    pub async fn key(&self, key: &str) -> Option<String> {
+        let answer = self.call("GET", &format!("/v1/kv/{key}?raw"), "").await;
+        let answer = answer.expect("Consul answers");
+        (answer.status == 200).then(|| answer.text())
+    }
+
+    /// The keys that begin so, in order.
+    ///
+    /// # Panics
+    /// When Consul does not answer.
+    pub async fn keys(&self, prefix: &str) -> Vec<String> {
+        let answer = self.call("GET", &format!("/v1/kv/{prefix}?keys"), "").await;
+        let answer = answer.expect("Consul answers");
+        serde_json::from_slice(&answer.body).unwrap_or_default()
+    }
+
+    /// Deletes a key.
+    pub async fn delete_key(&self, key: &str) {
+        self.api("DELETE", &format!("/v1/kv/{key}"), &Value::Null)
+            .await;
+    }
+
     async fn call(&self, method: &str, path: &str, body: &str) -> Result<Response, String> {
         let headers: Vec<(&str, &str)> = self
             .token
@@ -317,6 +483,9 @@ impl Ports {
             http: port(),
             server: port(),
             serf: port(),
+            dns: port(),
+            wan: port(),
+            https: port(),
         }
     }
 }

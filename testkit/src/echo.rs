@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::h2c::{frame, unframe};
+use crate::reflection::{self, Reflection};
 
 /// An error that a handler answers with.
 #[derive(Debug, Clone, Default)]
@@ -44,16 +45,18 @@ type Handler =
     dyn Fn(&MethodDescriptor, &Received) -> Result<DynamicMessage, Failure> + Send + Sync;
 
 /// A running backend; it stops when dropped.
-#[derive(Debug)]
 pub struct Echo {
     /// Where it listens.
     pub address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
+    shared: Arc<Shared>,
     accepting: JoinHandle<()>,
 }
 
 struct Shared {
-    pool: DescriptorPool,
+    pool: Mutex<DescriptorPool>,
+    /// What it says of itself, if it does.
+    reflection: Mutex<Reflection>,
     handler: Box<Handler>,
     received: Arc<Mutex<Vec<Received>>>,
 }
@@ -73,6 +76,19 @@ impl Echo {
         .await
     }
 
+    /// [`Echo::start`] at an address that something has just given up.
+    ///
+    /// # Panics
+    /// When the address is taken again, or the descriptor set does not hold together.
+    pub async fn at(address: SocketAddr, descriptor_set: &[u8]) -> Self {
+        let listener = TcpListener::bind(address)
+            .await
+            .expect("the address is free");
+        Self::on(listener, descriptor_set, |_, request| {
+            Ok(request.message.clone())
+        })
+    }
+
     /// Answers what `handler` says.
     ///
     /// # Panics
@@ -84,23 +100,56 @@ impl Echo {
         + Sync
         + 'static,
     ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("the loopback has a free port");
+        Self::on(listener, descriptor_set, handler)
+    }
+
+    fn on(
+        listener: TcpListener,
+        descriptor_set: &[u8],
+        handler: impl Fn(&MethodDescriptor, &Received) -> Result<DynamicMessage, Failure>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
         let pool =
             DescriptorPool::decode(descriptor_set).expect("the descriptor set holds together");
         let received = Arc::<Mutex<Vec<Received>>>::default();
         let shared = Arc::new(Shared {
-            pool,
+            pool: Mutex::new(pool),
+            reflection: Mutex::default(),
             handler: Box::new(handler),
             received: received.clone(),
         });
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("the loopback has a free port");
         let address = listener.local_addr().expect("a listener has an address");
         Self {
             address,
             received,
+            shared: shared.clone(),
             accepting: tokio::spawn(accept(listener, shared)),
         }
+    }
+
+    /// Answers gRPC server reflection like this from now on.
+    ///
+    /// # Panics
+    /// When a handler panicked before.
+    pub fn reflect(&self, reflection: Reflection) {
+        *self.shared.reflection.lock().expect("no handler panicked") = reflection;
+    }
+
+    /// Has another schema from now on, as after a deployment, and says so if it is asked.
+    ///
+    /// # Panics
+    /// When the descriptor set does not hold together.
+    pub fn change(&self, descriptor_set: &[u8]) {
+        let pool =
+            DescriptorPool::decode(descriptor_set).expect("the descriptor set holds together");
+        *self.shared.pool.lock().expect("no handler panicked") = pool;
+        let mut reflection = self.shared.reflection.lock().expect("no handler panicked");
+        reflection.set = descriptor_set.to_vec();
     }
 
     /// Everything received so far, oldest first.
@@ -109,6 +158,14 @@ impl Echo {
     /// When a handler panicked before.
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().expect("no handler panicked").clone()
+    }
+}
+
+impl std::fmt::Debug for Echo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Echo")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -151,6 +208,10 @@ async fn answer(
 
 impl Shared {
     fn call(&self, path: &str, headers: HeaderMap, body: &[u8]) -> Result<Bytes, Failure> {
+        let reflection = self.reflection.lock().expect("no handler panicked").clone();
+        if let Some(answers) = reflection::answers(&reflection, path, body) {
+            return Ok(answers);
+        }
         let method = self.method(path).ok_or_else(|| Failure {
             code: 12,
             message: format!("no {path}"),
@@ -177,8 +238,8 @@ impl Shared {
 
     fn method(&self, path: &str) -> Option<MethodDescriptor> {
         let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-        self.pool
-            .get_service_by_name(service)?
+        let pool = self.pool.lock().expect("no handler panicked");
+        pool.get_service_by_name(service)?
             .methods()
             .find(|found| found.name() == method)
     }

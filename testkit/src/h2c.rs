@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use h2::client::SendRequest;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request};
 use tokio::net::TcpStream;
 
@@ -127,6 +128,32 @@ impl H2c {
         }
     }
 
+    /// Begins a request whose body goes piece by piece, and whose answer comes so.
+    ///
+    /// # Panics
+    /// When the connection takes no request.
+    pub async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> H2Call {
+        let ready = within("a stream", PATIENCE, self.streams.clone().ready()).await;
+        let mut streams = ready.expect("the connection takes a request");
+        let begun = streams.send_request(self.head(method, path, headers), false);
+        let (answer, sending) = begun.expect("the connection takes a request");
+        H2Call {
+            answer: Some(answer),
+            sending,
+            receiving: None,
+        }
+    }
+
+    fn head(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).expect("a test's request is well-formed")
+    }
+
     async fn exchange(
         &self,
         method: &str,
@@ -134,13 +161,7 @@ impl H2c {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<(http::response::Parts, Bytes, HeaderMap), h2::Error> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", self.address));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(()).expect("a test's request is well-formed");
+        let request = self.head(method, path, headers);
         let mut streams = self.streams.clone().ready().await?;
         let (answer, mut sending) = streams.send_request(request, body.is_empty())?;
         if !body.is_empty() {
@@ -158,8 +179,76 @@ impl H2c {
     }
 }
 
+/// A request under way. Dropped, it is cancelled.
+#[derive(Debug)]
+pub struct H2Call {
+    answer: Option<ResponseFuture>,
+    sending: SendStream<Bytes>,
+    receiving: Option<RecvStream>,
+}
+
+impl H2Call {
+    /// Sends a piece of the body.
+    ///
+    /// # Panics
+    /// When the stream is over.
+    pub fn send(&mut self, piece: &[u8], end: bool) {
+        let sent = self.sending.send_data(Bytes::copy_from_slice(piece), end);
+        sent.expect("the stream takes data");
+    }
+
+    /// Sends a message of gRPC.
+    pub fn message(&mut self, message: &[u8], end: bool) {
+        self.send(&frame(message), end);
+    }
+
+    /// Waits for the head of the answer.
+    ///
+    /// # Panics
+    /// When there is none in time, or it has been waited for.
+    pub async fn head(&mut self) -> http::response::Parts {
+        let answer = self.answer.take().expect("an answer has one head");
+        let answer = within("the head of an answer", PATIENCE, answer).await;
+        let (head, receiving) = answer.expect("an answer").into_parts();
+        self.receiving = Some(receiving);
+        head
+    }
+
+    /// The next piece of the answer's body; `None` at its end.
+    ///
+    /// # Panics
+    /// When nothing comes in time, or the stream breaks.
+    pub async fn piece(&mut self) -> Option<Bytes> {
+        let piece = self.try_piece().await?;
+        Some(piece.unwrap_or_else(|reason| panic!("the stream broke: {reason:?}")))
+    }
+
+    /// The same, or why the stream has broken.
+    ///
+    /// # Panics
+    /// When nothing comes in time.
+    pub async fn try_piece(&mut self) -> Option<Result<Bytes, Option<Reason>>> {
+        let receiving = self.receiving.as_mut().expect("the head comes first");
+        let piece = within("a piece of an answer", PATIENCE, receiving.data()).await?;
+        if let Ok(piece) = &piece {
+            let _ = receiving.flow_control().release_capacity(piece.len());
+        }
+        Some(piece.map_err(|error| error.reason()))
+    }
+
+    /// The trailers, after the last piece; empty if there are none.
+    ///
+    /// # Panics
+    /// When they do not come in time.
+    pub async fn trailers(&mut self) -> HeaderMap {
+        let receiving = self.receiving.as_mut().expect("the head comes first");
+        let trailers = within("trailers", PATIENCE, receiving.trailers()).await;
+        trailers.expect("an end").unwrap_or_default()
+    }
+}
+
 /// A message with gRPC's five-byte prefix.
-pub(crate) fn frame(message: &[u8]) -> Bytes {
+pub fn frame(message: &[u8]) -> Bytes {
     let mut framed = BytesMut::with_capacity(5 + message.len());
     framed.put_u8(0);
     framed.put_u32(u32::try_from(message.len()).expect("a test's message is below 4 GiB"));

@@ -148,6 +148,20 @@ impl Http1 {
     /// # Panics
     /// When neither happens in time, or the answer is not HTTP/1.1.
     pub async fn try_response(&mut self, head_only: bool) -> Option<Response> {
+        let mut response = self.head().await?;
+        let status = response.status;
+        let bodyless = head_only || status < 200 || status == 204 || status == 304;
+        if !bodyless {
+            response.body = self.body(&response).await;
+        }
+        Some(response)
+    }
+
+    /// Reads the head of the next answer; `None` if the peer closes instead.
+    ///
+    /// # Panics
+    /// When neither happens in time, or it is not HTTP/1.1.
+    pub async fn head(&mut self) -> Option<Response> {
         let end = loop {
             if let Some(at) = find(&self.unread, b"\r\n\r\n") {
                 break at + 4;
@@ -158,16 +172,30 @@ impl Http1 {
         };
         let head: Vec<u8> = self.unread.drain(..end).collect();
         let (status, headers) = parse_head(std::str::from_utf8(&head).expect("a head is text"));
-        let mut response = Response {
+        Some(Response {
             status,
             headers,
             body: Vec::new(),
-        };
-        let bodyless = head_only || status < 200 || status == 204 || status == 304;
-        if !bodyless {
-            response.body = self.body(&response).await;
-        }
-        Some(response)
+        })
+    }
+
+    /// Reads the next chunk of a body that comes in chunks; `None` after the last.
+    ///
+    /// # Panics
+    /// When the peer closes first, or it is none.
+    pub async fn chunk(&mut self) -> Option<String> {
+        let line = self.line().await;
+        let size =
+            usize::from_str_radix(&line, 16).unwrap_or_else(|_| panic!("chunk size {line:?}"));
+        let chunk = self.take(size).await;
+        assert_eq!(self.line().await, "", "a chunk ends with a line break");
+        (size > 0).then(|| String::from_utf8_lossy(&chunk).into_owned())
+    }
+
+    /// Sends a piece of a body as a chunk; an empty one ends it.
+    pub async fn send_chunk(&mut self, piece: &str) {
+        self.send(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes())
+            .await;
     }
 
     /// Reads that many bytes of whatever comes.

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use crate::accept::accept;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -118,11 +120,10 @@ impl HttpBackend {
         address: SocketAddr,
         script: impl Fn(&Received) -> Vec<Step> + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(address).await.expect("a free port");
-        let address = listener.local_addr().expect("a bound address");
         let counts = Arc::<Counts>::default();
-        let script: Arc<Script> = Arc::new(script);
-        let running = tokio::spawn(accept(listener, script, Arc::clone(&counts)));
+        let (script, shared): (Arc<Script>, _) = (Arc::new(script), Arc::clone(&counts));
+        let serve = move |stream| connection(stream, Arc::clone(&script), Arc::clone(&shared));
+        let (address, running) = accept(address, serve).await;
         Self {
             address,
             counts,
@@ -206,30 +207,24 @@ impl Drop for OneMore<'_> {
     }
 }
 
-async fn accept(listener: TcpListener, script: Arc<Script>, counts: Arc<Counts>) {
-    let mut open = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        let (script, counts) = (Arc::clone(&script), Arc::clone(&counts));
-        let number = counts.connections.fetch_add(1, SeqCst);
-        open.spawn(async move {
-            let _open = OneMore::of(&counts.open, &counts.most_open);
-            let mut connection = Connection {
-                stream,
-                unread: Vec::new(),
-            };
-            while let Some(request) = connection.request(number).await {
-                let _in_flight = OneMore::of(&counts.in_flight, &counts.most_in_flight);
-                let request = note(&counts, request);
-                match connection.perform(script(&request)).await {
-                    End::Next => {}
-                    End::Over => break,
-                    End::Abandoned => {
-                        counts.abandoned.fetch_add(1, SeqCst);
-                        break;
-                    }
-                }
+async fn connection(stream: TcpStream, script: Arc<Script>, counts: Arc<Counts>) {
+    let number = counts.connections.fetch_add(1, SeqCst);
+    let _open = OneMore::of(&counts.open, &counts.most_open);
+    let mut connection = Connection {
+        stream,
+        unread: Vec::new(),
+    };
+    while let Some(request) = connection.request(number).await {
+        let _in_flight = OneMore::of(&counts.in_flight, &counts.most_in_flight);
+        let request = note(&counts, request);
+        match connection.perform(script(&request)).await {
+            End::Next => {}
+            End::Over => break,
+            End::Abandoned => {
+                counts.abandoned.fetch_add(1, SeqCst);
+                break;
             }
-        });
+        }
     }
 }
 

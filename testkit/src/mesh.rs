@@ -48,6 +48,17 @@ impl Gateway {
         }
     }
 
+    /// Starts it once more, after it has ended, with the configuration and data that there are; its addresses
+    /// are others then.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn restart(&mut self) {
+        let program = Program::new("highpress-proxy").args(["run", "--config"]);
+        let program = program.arg(self.config()).dir(self.dir.path());
+        self.program = program.start().await;
+    }
+
     /// Where clients connect.
     pub fn http(&self) -> SocketAddr {
         self.program.address("http")

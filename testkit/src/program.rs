@@ -269,7 +269,11 @@ impl Running {
         }
     }
 
-    async fn wait_until_ready(&mut self) {
+    /// Waits for the ready line of a program that was only spawned.
+    ///
+    /// # Panics
+    /// When it ends instead, or says nothing in time.
+    pub async fn wait_until_ready(&mut self) {
         let line = self.line_with(" ready: ").await;
         self.addresses = addresses(&line);
     }
@@ -304,13 +308,15 @@ fn addresses(ready_line: &str) -> BTreeMap<String, SocketAddr> {
         .collect()
 }
 
-/// `target/debug` or `target/release`: two up from `target/debug/deps/this_test-0123`.
+/// `target/debug` or `target/release`: where a program of the workspace stands itself, and one up for a test in `deps`.
 fn target_dir() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own executable");
-    test.ancestors()
-        .nth(2)
-        .expect("a test stands in target/PROFILE/deps")
-        .to_owned()
+    let this = std::env::current_exe().expect("a program knows its own executable");
+    let dir = this.parent().expect("a program stands in a directory");
+    let dir = match dir.file_name().and_then(OsStr::to_str) {
+        Some("deps" | "examples") => dir.parent().expect("deps is in target/PROFILE"),
+        _ => dir,
+    };
+    dir.to_owned()
 }
 
 fn build(binary: &str) {

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 /// Who may depend on whom. A crate that is not here must be added, on purpose.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("balance", &[]),
+    ("conformance-testee", &["transcode"]),
+    ("consistency", &["testkit"]),
     ("consul", &["resilience"]),
     ("floor", &[]),
     (
@@ -28,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "highpress-proxy",
         &[
+            "balance",
             "consul",
             "mesh-config",
             "proto",
@@ -111,5 +115,34 @@ fn every_crate_has_the_lints_of_the_workspace() {
     assert!(
         without.is_empty(),
         "no `[lints] workspace = true` in {without:#?}"
+    );
+}
+
+/// Cargo opens no workspace of which a member is missing, and a build of images sees only what is listed.
+#[test]
+fn images_are_built_from_every_crate() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = root.canonicalize().unwrap();
+    let listed = std::fs::read_to_string(root.join("deploy/Dockerfile.dockerignore")).unwrap();
+    let listed: Vec<&str> = listed
+        .lines()
+        .filter_map(|line| line.strip_prefix('!'))
+        .collect();
+    let unseen: Vec<String> = packages()
+        .iter()
+        .map(|package| {
+            let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+            let directory = manifest.parent().unwrap();
+            let directory = directory.strip_prefix(&root).unwrap();
+            directory.display().to_string()
+        })
+        .filter(|directory| {
+            let directory = Path::new(directory);
+            !listed.iter().any(|known| directory.starts_with(known))
+        })
+        .collect();
+    assert!(
+        unseen.is_empty(),
+        "not in deploy/Dockerfile.dockerignore: {unseen:?}"
     );
 }

@@ -12,13 +12,14 @@ use crate::checks::Checks;
 use crate::codec::Codec;
 use crate::error::WireError;
 use crate::errors::Errors;
+use crate::http_body::Place;
 use crate::path::{FieldPath, FieldPathError};
 use crate::percent::Mode;
 use crate::query::{Query, Taken};
 use crate::schema::{
     Cardinality, HttpPattern, HttpRule, Idempotency, MessageId, Method, Schema, Service,
 };
-use crate::shape::Shape;
+use crate::shape::{Shape, ShapeNode};
 use crate::template::{Template, Variable};
 
 /// A compiled rule: everything between an HTTP request and the bytes of a gRPC call.
@@ -56,6 +57,8 @@ pub struct Binding {
     pub(crate) query: Query,
     pub(crate) body: Body,
     pub(crate) response: Response,
+    pub(crate) upload: Option<Place>,
+    pub(crate) download: Option<Place>,
     pub(crate) checks: Checks,
 }
 
@@ -78,7 +81,7 @@ pub(crate) enum Response {
     /// One field of it.
     Field(FieldPath),
     /// The message in the profile's shape.
-    Shaped(Shape),
+    Shaped(Shape, Box<ShapeNode>),
 }
 
 /// A variable of the path and the field that it binds.
@@ -97,6 +100,11 @@ impl Binding {
     /// The content type of its answers.
     pub fn content_type(&self) -> &str {
         &self.content_type
+    }
+
+    /// What its messages are read and written by.
+    pub fn codec(&self) -> &Arc<Codec> {
+        &self.codec
     }
 
     /// Whether it reads the request's body.
@@ -119,7 +127,7 @@ impl Binding {
         match &self.response {
             Response::Whole => self.codec.decode(self.output, wire, json),
             Response::Field(field) => self.codec.decode_field(field, wire, json),
-            Response::Shaped(shape) => self.codec.decode_shape(shape, wire, json),
+            Response::Shaped(shape, _) => self.codec.decode_shape(shape, wire, json),
         }
     }
 }

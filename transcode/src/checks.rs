@@ -78,9 +78,31 @@ impl Checks {
         Ok(())
     }
 
+    /// Whether nothing is demanded.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds what is demanded of a field to its description in an OpenAPI document.
+    pub(crate) fn describe(&self, field: &Field, of: &mut serde_json::Value) {
+        for check in self
+            .0
+            .iter()
+            .filter(|check| check.number == field.number && check.name == field.name)
+        {
+            match &check.demand {
+                Demand::Range(range) => {
+                    of["minimum"] = (*range.start()).into();
+                    of["maximum"] = (*range.end()).into();
+                }
+                Demand::OneOf(words) => of["enum"] = words.clone().into(),
+            }
+        }
+    }
+
     /// Checks a message. Bytes that are no message are let through: they were made here.
     pub(crate) fn verify(&self, wire: &[u8]) -> Result<(), RequestError> {
-        if self.0.is_empty() {
+        if self.is_empty() {
             return Ok(());
         }
         match self.broken(wire) {

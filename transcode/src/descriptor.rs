@@ -7,6 +7,11 @@
 //! Spec: <https://github.com/protocolbuffers/protobuf/blob/main/src/google/protobuf/descriptor.proto>,
 //! <https://github.com/googleapis/googleapis/blob/master/google/api/http.proto>
 
+mod constraints;
+
+pub use constraints::{FieldRules, Int32Rules, Int64Rules, RepeatedRules, StringRules};
+pub use constraints::{UInt32Rules, UInt64Rules};
+
 /// A set of files, dependencies first: what `protoc --descriptor_set_out --include_imports` writes.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct FileDescriptorSet {
@@ -207,7 +212,7 @@ pub struct MessageOptions {
 }
 
 /// Options of a field.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, prost::Message)]
 pub struct FieldOptions {
     /// Packed, where the syntax leaves a choice.
     #[prost(bool, optional, tag = "2")]
@@ -215,6 +220,19 @@ pub struct FieldOptions {
     /// Edition features.
     #[prost(message, optional, tag = "21")]
     pub features: Option<FeatureSet>,
+    /// `google.api.field_behavior`.
+    #[prost(int32, repeated, tag = "1052")]
+    pub behavior: Vec<i32>,
+    /// `buf.validate.field`.
+    #[prost(message, optional, tag = "1159")]
+    pub rules: Option<FieldRules>,
+}
+
+/// By what tables are built from: what is told of values, as comments are, makes no other file.
+impl PartialEq for FieldOptions {
+    fn eq(&self, other: &Self) -> bool {
+        self.packed == other.packed && self.features == other.features
+    }
 }
 
 /// Options of a oneof.

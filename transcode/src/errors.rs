@@ -131,6 +131,11 @@ impl Errors {
         }
     }
 
+    /// Whether clients that want it get `application/problem+json`.
+    pub(crate) fn has_problems(&self) -> bool {
+        self.problem
+    }
+
     /// Appends the body; gives the HTTP status and the content type.
     ///
     /// `problem_only`: the client takes `application/problem+json` and no other JSON.
@@ -279,7 +284,7 @@ fn number(value: u32, out: &mut Vec<u8>) {
 }
 
 /// The reason phrases of RFC 9110 and its neighbours, for the statuses of failures.
-fn title(status: u16) -> &'static str {
+pub(crate) fn title(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
         401 => "Unauthorized",

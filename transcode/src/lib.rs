@@ -7,6 +7,7 @@
 
 mod base64;
 mod binding;
+mod breaks;
 mod checks;
 mod codec;
 mod decode;
@@ -16,8 +17,10 @@ mod error;
 mod errors;
 #[cfg(test)]
 mod fixture;
+mod http_body;
 mod json;
 mod names;
+pub mod openapi;
 mod options;
 mod path;
 mod percent;
@@ -26,6 +29,7 @@ mod query;
 mod request;
 mod router;
 pub mod schema;
+mod service_config;
 mod shape;
 mod status;
 mod tables;
@@ -35,9 +39,11 @@ mod transcoder;
 mod wire;
 
 pub use binding::Binding;
+pub use breaks::breaks;
 pub use codec::Codec;
 pub use error::{JsonError, WireError};
 pub use errors::{Errors, Failure};
+pub use http_body::{Download, Upload};
 pub use options::{Defaults, Dialect, Enums, Int64, JsonOptions, Names, UnknownFields};
 pub use path::{FieldPath, FieldPathError};
 pub use profile::{JsonChoices, Profile, ProfileError};
@@ -46,6 +52,7 @@ pub use router::{
     Captures, Entry, HostPattern, Match, PathPattern, Router, RouterBuilder, RouterError,
 };
 pub use schema::{Idempotency, MessageId, Schema, SchemaError};
+pub use service_config::ServiceConfigError;
 pub use shape::{Shape, ShapeError, ShapeNode};
 pub use status::Code;
 pub use template::{Template, TemplateError, Variable};

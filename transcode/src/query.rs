@@ -57,6 +57,7 @@ const FROM_PATH: &str = "is taken from the path";
 const FROM_BODY: &str = "is taken from the body";
 const NO_TEXT: &str = "is not a value that a query can hold; name a field inside it";
 const A_MAP: &str = "is a map, which a query cannot hold";
+const ONEOF_OF_PATH: &str = "excludes a field that is taken from the path";
 const UNKNOWN: &str = "is not a parameter of this method";
 const TWICE: &str = "is given more than once";
 const ONEOF: &str = "excludes another parameter that is given too";
@@ -150,6 +151,10 @@ impl Query {
         if self.taken.whole || self.taken.body.as_ref().is_some_and(within) {
             return Target::No(FROM_BODY);
         }
+        let excluded = |taken: &FieldPath| excludes(schema, path.steps(), taken.steps());
+        if self.taken.path.iter().any(excluded) {
+            return Target::No(ONEOF_OF_PATH);
+        }
         match path.field(schema).cardinality {
             Cardinality::Map => Target::No(A_MAP),
             _ if !path.takes_text(schema) => Target::No(NO_TEXT),
@@ -175,35 +180,33 @@ impl Query {
 #[derive(Default)]
 struct Seen(SmallVec<[Steps; 8]>);
 
-type Steps = SmallVec<[(MessageId, usize); 2]>;
+type Step = (MessageId, usize);
+type Steps = SmallVec<[Step; 2]>;
 
 impl Seen {
     /// Notes a field; refuses it if it, or another member of a oneof on its path, was there.
     fn add(&mut self, schema: &Schema, path: &FieldPath) -> Result<(), &'static str> {
         let steps = path.steps();
         for other in &self.0 {
-            let fork = steps
-                .iter()
-                .zip(other)
-                .find(|(ours, theirs)| ours != theirs);
-            let Some((ours, theirs)) = fork else {
-                if steps.len() == other.len() {
-                    return Err(TWICE);
-                }
-                continue;
-            };
-            let oneof = |(message, index): &(MessageId, usize)| {
-                schema
-                    .message_info(*message)
-                    .fields
-                    .get(*index)
-                    .and_then(|field| field.oneof)
-            };
-            if oneof(ours).is_some() && oneof(ours) == oneof(theirs) {
+            if steps == other.as_slice() {
+                return Err(TWICE);
+            }
+            if excludes(schema, steps, other) {
                 return Err(ONEOF);
             }
         }
         self.0.push(steps.into());
         Ok(())
     }
+}
+
+/// Whether two paths part at two members of one oneof.
+fn excludes(schema: &Schema, ours: &[Step], theirs: &[Step]) -> bool {
+    let oneof = |(message, index): &Step| {
+        let fields = &schema.message_info(*message).fields;
+        fields.get(*index).and_then(|field| field.oneof)
+    };
+    let mut steps = ours.iter().zip(theirs);
+    let fork = steps.find(|(ours, theirs)| ours != theirs);
+    fork.is_some_and(|(ours, theirs)| oneof(ours).is_some() && oneof(ours) == oneof(theirs))
 }

@@ -88,10 +88,30 @@ impl Binding {
     ) -> Result<(), RequestError> {
         let start = wire.len();
         self.encode_body(body, wire)?;
+        self.encode_rest(path, captures, query, wire)?;
+        self.checks.verify(wire.get(start..).unwrap_or_default())
+    }
+
+    /// What stands outside of the body.
+    pub(crate) fn encode_rest(
+        &self,
+        path: &str,
+        captures: &Captures,
+        query: Option<&str>,
+        wire: &mut Vec<u8>,
+    ) -> Result<(), RequestError> {
         if let Some(query) = query {
             self.query.encode(&self.codec, query, wire)?;
         }
-        self.encode_path(path, captures, wire)?;
+        self.encode_path(path, captures, wire)
+    }
+
+    /// Appends a further message of a request that streams. Path and query belong to the first.
+    ///
+    /// After an error `wire` holds an unfinished message.
+    pub fn encode_element(&self, json: &[u8], wire: &mut Vec<u8>) -> Result<(), RequestError> {
+        let start = wire.len();
+        self.encode_body(json, wire)?;
         self.checks.verify(wire.get(start..).unwrap_or_default())
     }
 

@@ -10,10 +10,12 @@ mod build;
 mod files;
 mod place;
 mod rules;
+mod told;
 
 use std::collections::HashMap;
 
 pub use crate::descriptor::{CustomHttpPattern, HttpPattern, HttpRule};
+pub(crate) use told::Told;
 
 /// A message of a [`Schema`]; only meaningful with the schema it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,6 +112,8 @@ pub struct Field {
     pub oneof: Option<usize>,
     /// It is an extension.
     pub extension: bool,
+    /// What its author says of its values.
+    pub(crate) told: Told,
     /// The comment in its source, if the descriptors carry it.
     pub comment: String,
 }
@@ -276,8 +280,8 @@ pub enum SchemaError {
 impl Schema {
     /// Builds one schema of several `FileDescriptorSet`s in protobuf encoding.
     ///
-    /// A file may come in several sets if its content is the same. For files below `google/protobuf/`, which each compiler brings
-    /// in its own version, the first one wins.
+    /// A file may come in several sets if its content is the same. For files below `google/protobuf/`, `google/api/`, `google/rpc/`
+    /// and `google/type/`, which each compiler and library brings in its own version, the first one wins.
     pub fn from_descriptor_sets<'a>(
         sets: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Schema, SchemaError> {
@@ -325,6 +329,21 @@ impl Schema {
         self.service_names
             .get(full_name)
             .map(|&index| &self.services[index])
+    }
+
+    /// Takes a rule for the method that it selects, if there is one.
+    pub(crate) fn take_rule(&mut self, rule: HttpRule) -> bool {
+        let selected = rule.selector.rsplit_once('.');
+        let method = selected.and_then(|(service, name)| {
+            let index = *self.service_names.get(service)?;
+            let methods = &mut self.services.get_mut(index)?.methods;
+            methods.iter_mut().find(|method| method.name == name)
+        });
+        let Some(method) = method else {
+            return false;
+        };
+        method.http_rule = Some(rule);
+        true
     }
 
     /// Every service, in the order of the files.

@@ -121,6 +121,42 @@ impl Template {
         (self.segments.clone(), self.verb.clone())
     }
 
+    /// What stands behind the colon at its end.
+    #[must_use]
+    pub fn verb(&self) -> Option<String> {
+        let verb = self.verb.as_deref()?;
+        Some(String::from_utf8_lossy(verb).into_owned())
+    }
+
+    /// The template that takes the same paths with a slash at their end; none where that is a part of them, or stands behind a verb.
+    #[must_use]
+    pub fn with_slash(&self) -> Option<Template> {
+        let root =
+            matches!(self.segments.as_slice(), [Segment::Literal(empty)] if empty.is_empty());
+        let open = matches!(self.segments.last(), Some(Segment::Rest));
+        if root || open || self.verb.is_some() {
+            return None;
+        }
+        let mut template = self.clone();
+        template.text.push('/');
+        template.segments.push(Segment::Literal(Box::default()));
+        Some(template)
+    }
+
+    /// The same text for all templates that take the same paths: `/v1/shelves/*` of `/v1/{name=shelves/*}`.
+    #[must_use]
+    pub fn nameless(&self) -> String {
+        let segments = self.segments.iter().map(|segment| match segment {
+            Segment::Literal(text) => format!("/{}", String::from_utf8_lossy(text)),
+            Segment::One => "/*".to_owned(),
+            Segment::Rest => "/**".to_owned(),
+        });
+        let verb = self.verb.as_deref().map(String::from_utf8_lossy);
+        segments
+            .chain(verb.map(|verb| format!(":{verb}")))
+            .collect()
+    }
+
     /// The variables, in the order in which they stand; a match's captures follow it.
     pub fn variables(&self) -> &[Variable] {
         &self.variables

@@ -14,6 +14,7 @@ use crate::binding::{self, Binding, Response, Rule};
 use crate::checks::Checks;
 use crate::codec::Codec;
 use crate::errors::{self, Errors};
+use crate::http_body;
 use crate::options::JsonOptions;
 use crate::profile::{JsonChoices, Profile, ProfileError, Target};
 use crate::query::Query;
@@ -25,6 +26,8 @@ use crate::template::Segment;
 #[derive(Debug)]
 pub struct Transcoder {
     schema: Arc<Schema>,
+    /// More services may become known: what a profile says of others is no mistake.
+    growing: bool,
     codecs: HashMap<JsonOptions, Arc<Codec>>,
 }
 
@@ -62,8 +65,15 @@ impl Transcoder {
     pub fn new(schema: Arc<Schema>) -> Transcoder {
         Transcoder {
             schema,
+            growing: false,
             codecs: HashMap::new(),
         }
+    }
+
+    /// The same while more services may become known: a profile may name some that are not there yet.
+    #[must_use]
+    pub fn growing(self, growing: bool) -> Transcoder {
+        Transcoder { growing, ..self }
     }
 
     /// The schema.
@@ -112,10 +122,11 @@ impl Transcoder {
             }
             whys.into_iter().for_each(&mut fault);
         }
-        let profile = compiler
-            .faults
-            .into_iter()
-            .chain(check::profile(&schema, request.profile));
+        let profile = compiler.faults.into_iter().chain(check::profile(
+            &schema,
+            request.profile,
+            self.growing,
+        ));
         for fault in profile.map(CompileError::Profile) {
             if !faults.contains(&fault) {
                 faults.push(fault);
@@ -130,7 +141,7 @@ impl Transcoder {
 
     /// What a profile says of messages and methods that is not so; also of methods no route has.
     pub fn check(&self, profile: &Profile) -> Vec<ProfileError> {
-        check::profile(&self.schema, profile)
+        check::profile(&self.schema, profile, self.growing)
     }
 
     /// How failures look where a route has this profile but no binding takes the request.
@@ -184,6 +195,9 @@ impl Compiler<'_> {
         let errors = errors_for(self.profile, Some(target), Arc::clone(&codec));
         let response = self.response(method, &rule, target);
         let checks = self.checks(method.input, target);
+        let schema = self.codec.schema();
+        let upload = http_body::of_request(schema, method.input, &rule.body);
+        let download = http_body::of_response(schema, method.output, &response);
         let query = Query::new(&codec, method.input, binding::taken(&rule));
         Binding {
             service: service.full_name.clone(),
@@ -205,6 +219,8 @@ impl Compiler<'_> {
             codec,
             query,
             response,
+            upload,
+            download,
             checks,
         }
     }
@@ -232,7 +248,7 @@ impl Compiler<'_> {
             None => shape.body.clone(),
         };
         match self.codec.shape(method.output, &node) {
-            Ok(shape) => Response::Shaped(shape),
+            Ok(shape) => Response::Shaped(shape, Box::new(node)),
             Err(error) => {
                 if self.faults.len() == before {
                     self.faults.push(ProfileError {

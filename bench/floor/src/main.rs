@@ -1,7 +1,6 @@
 //! The floor that bench/ measures gateways against: no JSON, no routing, no policy.
 //!
-//! A single-threaded hyper server that sends a fixed gRPC message for each path over one `h2` connection to the counter
-//! service, waits for its answer and trailers, and answers fixed JSON of the right size. What it costs is the network
+//! A single-threaded hyper server that sends a fixed gRPC message for each path over one `h2` connection to the backend, waits for its answer and trailers, and answers fixed JSON of the right size. What it costs is the network
 //! with these libraries.
 
 use std::convert::Infallible;
@@ -9,8 +8,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use anyhow::Context as _;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use clap::Parser;
+use floor::fixed::{Calls, Fixed};
 use h2::client::SendRequest;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -33,6 +33,9 @@ struct Arguments {
     /// Where the counter service is.
     #[arg(long, default_value = "127.0.0.1:50051")]
     backend: SocketAddr,
+    /// Where `fixed-backend` is.
+    #[arg(long, default_value = "127.0.0.1:10004")]
+    fixed: SocketAddr,
     /// The resource id in the fixed messages.
     #[arg(long, default_value = "floor")]
     id: String,
@@ -49,13 +52,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(arguments: Arguments) -> anyhow::Result<()> {
-    let stream = TcpStream::connect(arguments.backend)
-        .await
-        .context("no counter service")?;
-    stream.set_nodelay(true)?;
-    let (streams, connection) = h2::client::handshake(stream).await?;
-    tokio::task::spawn_local(connection);
-    let floor = Rc::new(Floor::new(&arguments, streams)?);
+    let floor = Rc::new(Floor::connect(&arguments).await?);
     let listener = TcpListener::bind(arguments.listen).await?;
     println!("floor ready: http {}", listener.local_addr()?);
     loop {
@@ -64,122 +61,47 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
         let floor = floor.clone();
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request| answer(floor.clone(), request));
-            let server = hyper_util::server::conn::auto::Builder::new(Local);
+            let server = hyper_util::server::conn::auto::Builder::new(floor::Local);
             // A client that goes away is no matter.
             let _ = server.serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-/// Runs HTTP/2 streams on this thread, where everything is.
-#[derive(Debug, Clone)]
-struct Local;
-
-impl<F> hyper::rt::Executor<F> for Local
-where
-    F: Future<Output = ()> + 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
-}
-
-/// A call that is always the same.
-struct Fixed {
-    request: Request<()>,
-    message: Bytes,
-    json: Bytes,
-}
-
 struct Floor {
-    streams: SendRequest<Bytes>,
-    get: Fixed,
-    increment: Fixed,
-    batch: Fixed,
+    calls: Calls,
+    counter: SendRequest<Bytes>,
+    fixed: SendRequest<Bytes>,
 }
 
 impl Floor {
-    fn new(arguments: &Arguments, streams: SendRequest<Bytes>) -> anyhow::Result<Self> {
-        let id = &arguments.id;
-        let counter = message(&[(1, id.as_bytes()), (2, b"like")]);
-        let mut increment = BytesMut::from(counter.as_ref());
-        increment.extend_from_slice(&[3 << 3, 1]);
-        let items: Vec<_> = (0..arguments.items)
-            .map(|_| (1, counter.as_ref()))
-            .collect();
-        let result = format!(
-            r#"{{"resource_id":"{id}","counter_type":"like","current_value":1000000,"updated_at":1700000000}}"#
-        );
-        let results = vec![result.as_str(); arguments.items].join(",");
-        let incremented = format!(
-            r#"{{"status":"success","data":{{"resource_id":"{id}","counter_type":"like","current_value":1000000,"success":true,"timestamp":1700000000}}}}"#
-        );
-        let fixed = |method: &str, message: &[u8], json: String| {
-            let uri = format!(
-                "http://{}/counter.CounterService/{method}",
-                arguments.backend
-            );
-            let request = Request::post(uri)
-                .header("content-type", "application/grpc")
-                .header("te", "trailers")
-                .body(())?;
-            anyhow::Ok(Fixed {
-                request,
-                message: framed(message)?,
-                json: json.into(),
-            })
-        };
+    async fn connect(arguments: &Arguments) -> anyhow::Result<Self> {
         Ok(Self {
-            streams,
-            get: fixed(
-                "GetCounter",
-                &counter,
-                format!(r#"{{"status":"success","data":{result}}}"#),
-            )?,
-            increment: fixed("IncrementCounter", &increment, incremented)?,
-            batch: fixed(
-                "BatchGetCounters",
-                &message(&items),
-                format!(
-                    r#"{{"status":"success","data":{{"results":[{results}],"total":{}}}}}"#,
-                    arguments.items
-                ),
-            )?,
+            calls: Calls::new(&arguments.id, arguments.items)?,
+            counter: connect(arguments.backend).await?,
+            fixed: connect(arguments.fixed).await?,
         })
     }
 
-    fn fixed(&self, path: &str) -> &Fixed {
-        match path {
-            "/api/v1/counter/increment" => &self.increment,
-            "/api/v1/counter/batch" => &self.batch,
-            _ => &self.get,
+    fn streams(&self, call: &Fixed) -> SendRequest<Bytes> {
+        match call.answers.is_empty() {
+            true => self.counter.clone(),
+            false => self.fixed.clone(),
         }
     }
 }
 
-/// Bytes fields, in the protobuf wire format, each shorter than 16 KiB.
-fn message(fields: &[(u8, &[u8])]) -> Bytes {
-    let mut wire = BytesMut::new();
-    for (number, value) in fields {
-        wire.put_u8(number << 3 | 2);
-        let length = value.len();
-        if length < 0x80 {
-            wire.put_u8(length.to_le_bytes()[0]);
-        } else {
-            wire.put_u8((length & 0x7f | 0x80).to_le_bytes()[0]);
-            wire.put_u8((length >> 7).to_le_bytes()[0]);
-        }
-        wire.extend_from_slice(value);
-    }
-    wire.freeze()
-}
-
-fn framed(message: &[u8]) -> anyhow::Result<Bytes> {
-    let mut frame = BytesMut::with_capacity(5 + message.len());
-    frame.put_u8(0);
-    frame.put_u32(u32::try_from(message.len())?);
-    frame.extend_from_slice(message);
-    Ok(frame.freeze())
+async fn connect(backend: SocketAddr) -> anyhow::Result<SendRequest<Bytes>> {
+    let stream = TcpStream::connect(backend)
+        .await
+        .with_context(|| format!("no backend at {backend}"))?;
+    stream.set_nodelay(true)?;
+    // One read brings more small messages than the default lets wait.
+    let mut builder = h2::client::Builder::new();
+    let builder = builder.data_frame_budget(64 << 20);
+    let (streams, connection) = builder.handshake(stream).await?;
+    tokio::task::spawn_local(connection);
+    Ok(streams)
 }
 
 async fn answer(
@@ -189,9 +111,9 @@ async fn answer(
     let (head, body) = request.into_parts();
     // Read to its end as a gateway must, and thrown away.
     let read = body.collect().await;
-    let fixed = floor.fixed(head.uri.path());
+    let fixed = floor.calls.of_path(head.uri.path());
     let called = match read {
-        Ok(_) => call(floor.streams.clone(), fixed).await,
+        Ok(_) => call(floor.streams(fixed), fixed).await,
         Err(why) => Err(why.into()),
     };
     let mut response = Response::new(Full::new(fixed.json.clone()));
@@ -205,11 +127,15 @@ async fn answer(
     Ok(response)
 }
 
-/// One unary call, its answer read to the trailers.
+/// One call, its answer read to the trailers.
 async fn call(streams: SendRequest<Bytes>, fixed: &Fixed) -> anyhow::Result<()> {
     let mut streams = streams.ready().await?;
-    let (answer, mut sending) = streams.send_request(fixed.request.clone(), false)?;
-    sending.send_data(fixed.message.clone(), true)?;
+    let head = Request::post(format!("http://backend{}", fixed.method))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())?;
+    let (answer, mut sending) = streams.send_request(head, false)?;
+    sending.send_data(fixed.request.clone(), true)?;
     let mut receiving = answer.await?.into_body();
     while let Some(piece) = receiving.data().await {
         let length = piece?.len();

@@ -18,8 +18,9 @@ pub(crate) struct Answer {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// Finds an answer; `None` while it is incomplete.
-pub(crate) fn find(buffer: &[u8]) -> Result<Option<Answer>, Malformed> {
+/// Finds an answer; `None` while it is incomplete. `seen` is 0 at its start and is kept between tries: where a chunk
+/// starts before which all is complete, so that a long answer is not read again from its start each time.
+pub(crate) fn find(buffer: &[u8], seen: &mut usize) -> Result<Option<Answer>, Malformed> {
     let Some(head_end) = memmem::find(buffer, b"\r\n\r\n") else {
         return Ok(None);
     };
@@ -48,7 +49,7 @@ pub(crate) fn find(buffer: &[u8]) -> Result<Option<Answer>, Malformed> {
         }
     }
     let end = if chunked {
-        chunks_end(buffer, body)?
+        chunks_end(buffer, body, seen)?
     } else {
         Some(body + length.ok_or(Malformed)?)
     };
@@ -62,9 +63,10 @@ pub(crate) fn find(buffer: &[u8]) -> Result<Option<Answer>, Malformed> {
     }))
 }
 
-/// Where the chunks that start at `at` end; `None` while they are incomplete.
-fn chunks_end(buffer: &[u8], mut at: usize) -> Result<Option<usize>, Malformed> {
+/// Where the chunks that start at `body` end; `None` while they are incomplete.
+fn chunks_end(buffer: &[u8], body: usize, seen: &mut usize) -> Result<Option<usize>, Malformed> {
     loop {
+        let mut at = body.max(*seen);
         let Some(line) = memmem::find(&buffer[at..], b"\r\n") else {
             return Ok(None);
         };
@@ -77,6 +79,7 @@ fn chunks_end(buffer: &[u8], mut at: usize) -> Result<Option<usize>, Malformed> 
         if size == 0 {
             return Ok(Some(at));
         }
+        *seen = at;
     }
 }
 
@@ -101,10 +104,12 @@ mod tests {
             (by_length, 200, by_length.len() - 4, false),
             (chunked, 404, chunked.len(), true),
         ] {
+            let mut seen = 0;
             for read in 0..complete {
-                assert_eq!(find(&text[..read]), Ok(None), "{read}");
+                assert_eq!(find(&text[..read], &mut seen), Ok(None), "{read}");
             }
-            let answer = find(text).unwrap().unwrap();
+            assert_eq!(find(text, &mut 0), find(text, &mut seen));
+            let answer = find(text, &mut seen).unwrap().unwrap();
             assert_eq!(
                 (answer.status, answer.end, answer.close),
                 (status, complete, close)
@@ -114,6 +119,7 @@ mod tests {
 
     #[test]
     fn what_has_no_length_is_malformed() {
+        let find = |text| find(text, &mut 0);
         assert_eq!(find(b"HTTP/1.1 200 OK\r\n\r\nabc"), Err(Malformed));
         assert_eq!(
             find(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"),

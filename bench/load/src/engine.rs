@@ -39,6 +39,8 @@ pub(crate) fn run(plan: &Plan<'_>, workload: &Workload) -> anyhow::Result<Report
 struct Connection {
     stream: TcpStream,
     read: Vec<u8>,
+    /// How much of it need not be looked at again.
+    seen: usize,
     /// When the request that is under way was due.
     due: Option<Instant>,
 }
@@ -186,7 +188,7 @@ impl<'a> Engine<'a> {
         let Some(due) = connection.due else {
             return self.broken(index, "an answer to nothing");
         };
-        let answer = match answer::find(&connection.read) {
+        let answer = match answer::find(&connection.read, &mut connection.seen) {
             Ok(Some(answer)) => answer,
             Ok(None) => return Ok(()),
             Err(_) => return self.broken(index, "not HTTP/1.1"),
@@ -204,6 +206,7 @@ impl<'a> Engine<'a> {
         }
         connection.due = None;
         connection.read.clear();
+        connection.seen = 0;
         if answer.close {
             self.connections[index] = connect(self.plan.target, &self.epoll, index)?;
         }
@@ -232,6 +235,7 @@ fn connect(target: SocketAddr, epoll: &OwnedFd, index: usize) -> io::Result<Conn
     Ok(Connection {
         stream,
         read: Vec::with_capacity(32 * 1024),
+        seen: 0,
         due: None,
     })
 }

@@ -47,7 +47,12 @@ async fn drive(plan: &Plan<'_>, streams: usize, workload: &Workload) -> anyhow::
     for _ in 0..plan.connections {
         let stream = TcpStream::connect(plan.target).await?;
         stream.set_nodelay(true)?;
-        let (sender, connection) = h2::client::handshake(stream).await?;
+        // One read brings more small messages of a stream than the default lets wait.
+        let mut builder = h2::client::Builder::new();
+        let (sender, connection) = builder
+            .data_frame_budget(64 << 20)
+            .handshake(stream)
+            .await?;
         tokio::task::spawn_local(connection);
         connections.push(sender);
     }

@@ -52,9 +52,9 @@ struct Arguments {
     /// How many counters a batch reads.
     #[arg(long, default_value_t = 50)]
     items: usize,
-    /// What every good answer's body contains.
-    #[arg(long, default_value = "urrent")]
-    expect: String,
+    /// What every good answer's body contains; by default what the workload's answers end in.
+    #[arg(long)]
+    expect: Option<String>,
     /// Give up after so many seconds.
     #[arg(long, default_value_t = 120)]
     patience: u64,
@@ -78,12 +78,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         arguments.items,
     );
     let patience = Duration::from_secs(arguments.patience);
+    let expected = arguments.expect.as_deref();
     let plan = engine::Plan {
         target: arguments.target,
         requests: arguments.requests,
         connections: arguments.connections,
         rate: arguments.rate,
-        expect: arguments.expect.as_bytes(),
+        expect: expected.unwrap_or(arguments.workload.expected()).as_bytes(),
         patience,
     };
     let report = match arguments.streams {

@@ -14,6 +14,21 @@ pub(crate) enum Kind {
     Increment,
     /// `POST` of a batch read.
     Batch,
+    /// `GET` of one message whose JSON is 64 KiB, from the backend with fixed answers.
+    Blob,
+    /// `GET` of a stream of 1,000 messages, from the same.
+    Stream,
+}
+
+impl Kind {
+    /// What every good answer's body contains: of the fixed answers, the last item.
+    pub(crate) fn expected(self) -> &'static str {
+        match self {
+            Self::Get | Self::Increment | Self::Batch => "urrent",
+            Self::Blob => r#""item-839""#,
+            Self::Stream => r#""item-999""#,
+        }
+    }
 }
 
 /// One request in the parts that HTTP/1.1 and HTTP/2 put together differently.
@@ -35,12 +50,15 @@ impl Workload {
     pub(crate) fn new(kind: Kind, prefix: &str, counters: usize, items: usize) -> Self {
         let counter =
             |n: usize| json!({ "resource_id": format!("{prefix}-{n}"), "counter_type": "like" });
+        let get = |path: String| Request {
+            method: "GET",
+            path,
+            body: String::new(),
+        };
         let request = |n: usize| match kind {
-            Kind::Get => Request {
-                method: "GET",
-                path: format!("/api/v1/counter/{prefix}-{n}/like"),
-                body: String::new(),
-            },
+            Kind::Get => get(format!("/api/v1/counter/{prefix}-{n}/like")),
+            Kind::Blob => get("/v1/blob".to_owned()),
+            Kind::Stream => get("/v1/items".to_owned()),
             Kind::Increment => {
                 let mut body = counter(n);
                 body["delta"] = json!(1);

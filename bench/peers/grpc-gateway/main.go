@@ -1,4 +1,4 @@
-// A peer of the gateway for bench/: grpc-gateway v2 in front of the same counter service, nothing added.
+// A peer of the gateway for bench/: grpc-gateway v2 in front of the same services, nothing added.
 // Its generated code is made by bench/peers/setup.sh.
 package main
 
@@ -12,18 +12,22 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"example.invalid/grpc-gateway-peer/benchpb"
 	"example.invalid/grpc-gateway-peer/counterpb"
 )
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:10001", "address for HTTP/1.1 and h2c")
 	backend := flag.String("backend", "127.0.0.1:50051", "address of the counter service")
+	fixed := flag.String("fixed", "127.0.0.1:10004", "address of the backend with fixed answers")
 	flag.Parse()
 
 	mux := runtime.NewServeMux()
-	insecureCredentials := grpc.WithTransportCredentials(insecure.NewCredentials())
-	err := counterpb.RegisterCounterServiceHandlerFromEndpoint(context.Background(), mux, *backend, []grpc.DialOption{insecureCredentials})
-	if err != nil {
+	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+	if err := counterpb.RegisterCounterServiceHandlerFromEndpoint(context.Background(), mux, *backend, options); err != nil {
+		log.Fatal(err)
+	}
+	if err := benchpb.RegisterBenchHandlerFromEndpoint(context.Background(), mux, *fixed, options); err != nil {
 		log.Fatal(err)
 	}
 

@@ -9,6 +9,7 @@ mod batch;
 mod engine;
 mod events;
 mod keys;
+mod outbox;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,19 @@ pub enum Events {
     Off,
     /// One event for each increment, until it is trimmed.
     On,
+    /// Likewise, and increments are refused while so many are not trimmed.
+    AtMost(u64),
+}
+
+impl Events {
+    /// How many events may be there at a time; none if there are no events.
+    fn limit(self) -> Option<u64> {
+        match self {
+            Self::Off => None,
+            Self::On => Some(u64::MAX),
+            Self::AtMost(limit) => Some(limit),
+        }
+    }
 }
 
 /// The store in a directory. Dropping it waits for the batch under way and gives the directory free.
@@ -93,11 +107,18 @@ impl EmbeddedStore {
         })
     }
 
+    /// Gives every counter with its count.
+    pub(crate) fn each_count(&self, take: impl FnMut(CounterId, i64)) -> Result<(), StoreError> {
+        self.shared.engine()?.each_count(take)
+    }
+
     /// The log of events, if the store was opened with it.
     pub fn events(&self) -> Option<EventLog> {
         match self.events {
             Events::Off => None,
-            Events::On => Some(EventLog::new(self.shared.clone(), self.queue.clone())),
+            Events::On | Events::AtMost(_) => {
+                Some(EventLog::new(self.shared.clone(), self.queue.clone()))
+            }
         }
     }
 }

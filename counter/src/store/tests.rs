@@ -18,6 +18,7 @@ use self::model::{id, once};
 use super::*;
 use crate::idempotency::{Origin, Term, Terms};
 use crate::store::embedded::Events;
+use crate::store::redis::RedisOptions;
 
 /// A key of a counter, what it adds, and how often it is sent.
 type Sent = (u8, u8, i64, usize);
@@ -132,8 +133,10 @@ fn repeats_in_redis_count_once_however_they_interleave() {
         let target = redis.url().parse().unwrap();
         let store = RedisStore::start(
             target,
-            Duration::from_secs(5),
-            &Terms::default(),
+            RedisOptions {
+                timeout: Duration::from_secs(5),
+                ..RedisOptions::default()
+            },
             readiness.clone(),
         );
         readiness.ready().await;
@@ -207,8 +210,12 @@ async fn keys_on_disk_live_for_their_retention() {
 async fn keys_in_redis_live_for_their_retention() {
     let redis = Redis::start().await;
     let readiness = Readiness::new();
-    let (target, timeout) = (redis.url().parse().unwrap(), Duration::from_secs(5));
-    let store = RedisStore::start(target, timeout, &SHORT_TERMS, readiness.clone());
+    let options = RedisOptions {
+        timeout: Duration::from_secs(5),
+        keys: SHORT_TERMS,
+        ..RedisOptions::default()
+    };
+    let store = RedisStore::start(redis.url().parse().unwrap(), options, readiness.clone());
     readiness.ready().await;
     let store = Arc::new(store);
     keys_live_for_their_retention(store.clone(), SHORT.retention).await;

@@ -18,12 +18,13 @@ fn counter(consul: &Consul) -> Program {
         .args(["--tags", "v1,blue", "--weight", "3"])
 }
 
-/// The status of each instance, by its id.
+/// Waits for instances of these statuses, in the order of the alphabet.
 async fn expect(consul: &Consul, patience: Duration, expected: &[&str]) {
     let what = format!("instances {expected:?} in Consul");
     eventually(&what, patience, async || {
         let found = consul.instances(SERVICE).await;
-        let statuses: Vec<&str> = found.iter().map(|(_, status)| status.as_str()).collect();
+        let mut statuses: Vec<&str> = found.iter().map(|(_, status)| status.as_str()).collect();
+        statuses.sort_unstable();
         if statuses == expected {
             Ok(())
         } else {
@@ -131,6 +132,40 @@ async fn a_killed_instance_is_critical_soon_and_reaped_later() {
     expect(&consul, Duration::from_secs(7), &["critical"]).await;
     // After a minute, and Consul looks every half.
     expect(&consul, Duration::from_secs(110), &[]).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_asks_itself_finds_out_sooner_and_a_drain_is_critical_at_once() {
+    let consul = Consul::dev().await;
+    let counter = counter(&consul).args(["--check", "grpc"]).start().await;
+    expect(&consul, PATIENCE, &["passing"]).await;
+    let checks = consul.get("/v1/agent/checks").await;
+    let id = definition(&consul).await["ID"].as_str().unwrap().to_owned();
+    let check = &checks[format!("service:{id}")];
+    assert_eq!(
+        (&check["Type"], &check["Interval"]),
+        (&json!("grpc"), &json!("2s")),
+        "{checks}"
+    );
+    counter.kill().await;
+    expect(&consul, Duration::from_secs(5), &["critical"]).await;
+
+    let other = self::counter(&consul)
+        .args(["--check", "grpc"])
+        .start()
+        .await;
+    expect(&consul, PATIENCE, &["critical", "passing"]).await;
+    let path = format!("/v1/health/service/{SERVICE}");
+    let index = consul.index(&path).await;
+    let asked = Instant::now();
+    other.terminate();
+    let (seen, _) = consul.blocking(&path, index).await;
+    assert!(
+        asked.elapsed() < Duration::from_secs(1) && seen.to_string().contains("not ready: drain"),
+        "{seen}"
+    );
+    assert!(other.exit_within(PATIENCE).await.success());
+    expect(&consul, PATIENCE, &["critical"]).await;
 }
 
 #[tokio::test]

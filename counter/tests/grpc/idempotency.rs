@@ -180,7 +180,7 @@ async fn keys_are_forgotten_after_their_retention_by_origin() {
                 "--store",
                 &store.flag(),
                 "--idempotency-gateway-retention",
-                "500ms",
+                "2s",
             ])
             .start()
             .await;

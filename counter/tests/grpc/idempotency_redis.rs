@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use super::setup::{Client, Key, add, add_once, connect, get, on_free_ports, reason};
 
-async fn start(redis: &Redis) -> Running {
+pub(crate) async fn start(redis: &Redis) -> Running {
     on_free_ports()
         .args(["--store", &redis.url(), "--redis-timeout", "300ms"])
         .start()
@@ -266,4 +266,19 @@ async fn the_documented_rights_are_enough() {
     }
     assert_eq!(add(&client, "b", "like", 1).await.unwrap().current_value, 1);
     assert_eq!(get(&client, "a", "like").await.unwrap(), i64::MAX);
+    // And with those for events.
+    let more = docs
+        .split('`')
+        .find(|text| text.starts_with("~{highpress}:outbox*"));
+    let more: Vec<_> = more.expect("the docs name them").split(' ').collect();
+    let user = [&["ACL", "SETUSER", "app"], &*more].concat();
+    assert_eq!(redis.command(&user).await, "+OK");
+    let events = ["--store", &url, "--events", "kafka://127.0.0.1:1/events"];
+    let counter = on_free_ports().args(events).start().await;
+    let client = connect(&counter).await;
+    add(&client, "b", "like", 1).await.unwrap();
+    let status = super::events::outbox(&counter).await;
+    assert_eq!(status["unsent"], 1, "{status}");
+    let log = redis.command(&["ACL", "LOG"]).await;
+    assert_eq!(log, "*0", "nothing was refused");
 }

@@ -42,7 +42,7 @@ async fn every_mistake_is_listed_and_the_status_is_2() {
             "--store",
             "papyrus",
             "--events",
-            "kafka://127.0.0.1:9092/counter-events",
+            "kafka://127.0.0.1:9092",
             "--config",
         ])
         .arg(&file)

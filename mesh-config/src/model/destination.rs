@@ -59,7 +59,7 @@ impl<'a> IntoIterator for &'a Destinations {
     }
 }
 
-/// What makes requests go to the same side of a split.
+/// What makes requests go to the same side of a split, or to the same endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HashOn {
     /// The value of a header line. The name is in lower case.

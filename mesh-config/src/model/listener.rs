@@ -95,12 +95,15 @@ impl Default for EdgeLimits {
 pub struct Admin {
     /// Where it binds; loopback unless the file says otherwise.
     pub address: SocketAddr,
+    /// Whether it has the OpenAPI document and the page that tries requests out.
+    pub openapi: bool,
 }
 
 impl Default for Admin {
     fn default() -> Self {
         Self {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901),
+            openapi: true,
         }
     }
 }

@@ -28,7 +28,11 @@ impl Pattern {
         self.whole.is_match(text)
     }
 
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    /// Compiles a text.
+    ///
+    /// # Errors
+    /// Why it is no regular expression.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let compile = |pattern: &str| {
             RegexBuilder::new(pattern)
                 .size_limit(Self::MAX_COMPILED)

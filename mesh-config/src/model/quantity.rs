@@ -32,6 +32,12 @@ impl Timeout {
         self.0
     }
 
+    /// As a length of time that may be none; `None`: it is zero, or longer than a year.
+    #[must_use]
+    pub fn new(duration: Duration) -> Option<Self> {
+        (!duration.is_zero() && duration <= Self::MAX).then_some(Self(duration))
+    }
+
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let form = Self::FORM;
         let (number, unit) =

@@ -1,8 +1,10 @@
 //! A route: which requests it takes, what becomes of them, and by which policies.
 
+use std::sync::Arc;
+
 use super::{
-    Canary, ClusterName, Destinations, Fault, HashOn, HeaderEdits, Hedge, Match, Mirror, Priority,
-    RateLimit, Redirect, Retry, Rewrite, RouteName, Timeout, Transcode,
+    Canary, ClusterName, Cors, Destinations, Fault, HashOn, HeaderEdits, Hedge, Match, Mirror,
+    Priority, RateLimit, Redirect, Retry, Rewrite, RouteName, Subset, Timeout, Transcode,
 };
 
 /// One row of the routing table. A policy that is `None` or empty is off.
@@ -18,12 +20,16 @@ pub struct Route {
     pub destinations: Destinations,
     /// How long a unary call may take as a whole, and a stream up to its first message.
     pub timeout: Timeout,
+    /// How long the next message of a stream is waited for.
+    pub idle_timeout: Timeout,
     /// When a call is tried again.
     pub retry: Option<Retry>,
     /// When a call is asked of a second endpoint before the first has answered. Of transcoded routes only.
     pub hedge: Option<Hedge>,
-    /// What makes requests go to the same side of a split.
+    /// What makes requests go to the same side of a split, and to the same endpoint by `ring_hash` and `maglev`.
     pub hash_on: Option<HashOn>,
+    /// Which endpoints of its destinations are asked.
+    pub subset: Option<Arc<Subset>>,
     /// How many requests are let in.
     pub rate_limit: Option<RateLimit>,
     /// A cluster that is on trial.
@@ -40,6 +46,10 @@ pub struct Route {
     pub request_headers: HeaderEdits,
     /// What is changed about the header of an answer.
     pub response_headers: HeaderEdits,
+    /// Whether answers are compressed for clients that want that, where the route says so; of routes that do not transcode.
+    pub compression: Option<bool>,
+    /// Which scripts of browsers may call it from other sites.
+    pub cors: Option<Arc<Cors>>,
     /// Who is shed first under overload.
     pub priority: Priority,
 }
@@ -47,6 +57,9 @@ pub struct Route {
 impl Route {
     /// How long a call may take where the route does not say.
     pub const DEFAULT_TIMEOUT: Timeout = Timeout::from_secs::<15>();
+
+    /// How long the next message of a stream is waited for where the route does not say.
+    pub const DEFAULT_IDLE_TIMEOUT: Timeout = Timeout::from_secs::<300>();
 
     /// The transcoding of the route, if that is what it does.
     #[must_use]

@@ -25,6 +25,13 @@ impl Share {
         Self(PERCENT * Self::PERCENT)
     }
 
+    /// So many percent of something that may be more than 100.
+    #[must_use]
+    pub const fn from_more<const PERCENT: u32>() -> Self {
+        const { assert!(PERCENT <= Self::MAX_PERCENT) };
+        Self(PERCENT * Self::PERCENT)
+    }
+
     /// `1.0` is all of it.
     #[must_use]
     pub fn ratio(self) -> f64 {

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use consul::StatusHandle;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::summary;
+use crate::centre::{Following, Found, Version};
 use crate::live::Live;
 use crate::model::Snapshot;
 use crate::problem::Problems;
+use crate::sources::KvKey;
 
 /// How many applied versions are remembered.
 const HISTORY: usize = 32;
@@ -28,6 +32,18 @@ pub struct Status {
     pub restart_needed: Vec<&'static str>,
     /// How reloads ended since the start.
     pub reloads: Reloads,
+    /// The ModifyIndex of the key's value that is in force, if it has one.
+    pub kv_index: Option<u64>,
+    /// The key that is followed.
+    pub key: Option<KeyStatus>,
+}
+
+/// A key that is followed, and what is known of it at any time.
+#[derive(Debug, Clone)]
+pub struct KeyStatus {
+    key: KvKey,
+    found: watch::Receiver<Found>,
+    consul: StatusHandle,
 }
 
 /// A version that was applied.
@@ -81,11 +97,15 @@ impl Status {
     /// The state of a configuration that has no file: it stays as it is.
     #[must_use]
     pub fn fixed(snapshot: &Arc<Snapshot>) -> Live<Self> {
-        let (_, live) = Live::new(Arc::new(Self::first(snapshot, SystemTime::now())));
+        let (_, live) = Live::new(Arc::new(Self::first(snapshot, None, SystemTime::now())));
         live
     }
 
-    pub(super) fn first(snapshot: &Arc<Snapshot>, now: SystemTime) -> Self {
+    pub(super) fn first(
+        snapshot: &Arc<Snapshot>,
+        version: Option<&Arc<Version>>,
+        now: SystemTime,
+    ) -> Self {
         Self {
             snapshot: Arc::clone(snapshot),
             applied_at: now,
@@ -93,13 +113,15 @@ impl Status {
             history: vec![Applied::new(snapshot, now, summary::of(snapshot))],
             restart_needed: Vec::new(),
             reloads: Reloads::default(),
+            kv_index: version.map(|version| version.index()),
+            key: None,
         }
     }
 
     pub(super) fn applied(
         &self,
         snapshot: &Arc<Snapshot>,
-        started_with: &Snapshot,
+        restart_needed: Vec<&'static str>,
         now: SystemTime,
     ) -> Self {
         let summary = summary::difference(&self.snapshot, snapshot);
@@ -110,19 +132,20 @@ impl Status {
             applied_at: now,
             rejected: None,
             history: std::iter::once(newest).chain(older).collect(),
-            restart_needed: snapshot.boot_changes(started_with),
+            restart_needed,
             reloads: Reloads {
                 applied: self.reloads.applied + 1,
                 ..self.reloads
             },
+            ..self.clone()
         }
     }
 
-    pub(super) fn rejected(&self, problems: &Problems, now: SystemTime) -> Self {
-        let source = Arc::clone(&self.snapshot.source);
+    /// `source` is what has changed since the version in force.
+    pub(super) fn rejected(&self, source: &str, problems: &Problems, now: SystemTime) -> Self {
         Self {
             rejected: Some(Rejected {
-                source,
+                source: Arc::from(source),
                 at: now,
                 problems: problems.clone(),
             }),
@@ -134,8 +157,10 @@ impl Status {
         }
     }
 
-    pub(super) fn unchanged(&self) -> Self {
+    /// `snapshot` says the same, though perhaps of another write of the key.
+    pub(super) fn unchanged(&self, snapshot: &Arc<Snapshot>) -> Self {
         Self {
+            snapshot: Arc::clone(snapshot),
             rejected: None,
             reloads: Reloads {
                 unchanged: self.reloads.unchanged + 1,
@@ -160,12 +185,15 @@ impl Status {
             .first()
             .map_or("", |applied| applied.summary.as_str());
         tracing::info!(version, summary, "configuration in force");
+        for warning in self.snapshot.warnings() {
+            tracing::warn!("{warning}");
+        }
         if !self.restart_needed.is_empty() {
             let keys = self.restart_needed.join(", ");
             tracing::warn!(
                 version,
                 keys,
-                "these settings take effect at the next start"
+                "these settings need a restart: they take effect at the next start"
             );
         }
     }
@@ -184,7 +212,28 @@ impl Status {
             "applied_at": rfc3339(self.applied_at),
             "rejected": rejected,
             "restart_needed": self.restart_needed,
+            "warnings": self.snapshot.warnings().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "kv": self.key.as_ref().map(|key| key.json(self.kv_index)),
             "history": history,
+        })
+    }
+}
+
+impl KeyStatus {
+    pub(super) fn of(following: &Following) -> Self {
+        Self {
+            key: following.key().clone(),
+            found: following.subscribe(),
+            consul: following.status(),
+        }
+    }
+
+    fn json(&self, applied: Option<u64>) -> Value {
+        let seen = self.found.borrow().version().map(|version| version.index());
+        let consul = self.consul.get();
+        json!({
+            "key": self.key.as_str(), "modify_index": applied, "latest_modify_index": seen,
+            "consul": consul.state.to_string(), "since": rfc3339(consul.since),
         })
     }
 }

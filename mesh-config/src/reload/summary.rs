@@ -34,6 +34,17 @@ pub(super) fn difference(old: &Snapshot, new: &Snapshot) -> String {
     if old.overload != new.overload {
         parts.push("overload: changed".to_owned());
     }
+    for (key, changed) in [
+        ("log", old.log != new.log),
+        ("drain_timeout", old.drain_timeout != new.drain_timeout),
+        ("consul.tags", old.announced.tags != new.announced.tags),
+        (
+            "consul.weight",
+            old.announced.weight != new.announced.weight,
+        ),
+    ] {
+        parts.extend(changed.then(|| format!("{key}: changed")));
+    }
     let boot = new.boot_changes(old);
     if !boot.is_empty() {
         parts.push(format!("{}: changed, at the next start", boot.join(", ")));

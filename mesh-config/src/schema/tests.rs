@@ -7,9 +7,9 @@ use std::path::Path;
 
 use super::*;
 use crate::model::{
-    AdaptiveConcurrency, Admin, Breaker, Canary, Cluster, EdgeLimits, Hedge, Limits,
-    OutlierDetection, Priority, RateStore, Redirect, Retry, RetryBackoff, RetryBudget, Route,
-    Share, Transcode, WhenAway,
+    AdaptiveConcurrency, Admin, Breaker, Canary, Cluster, Connections, EdgeLimits, HealthCheck,
+    Hedge, Limits, LoadBalancing, OutlierDetection, Priority, RateStore, Redirect, Retry,
+    RetryBackoff, RetryBudget, Route, Share, Transcode, WhenAway,
 };
 use crate::{parse_with, problems_text};
 
@@ -123,6 +123,15 @@ fn the_reference_has_the_defaults_of_clusters_and_routes() {
             ("retries", &limits.retries),
         ],
     );
+    let balancing = LoadBalancing::default();
+    assert_defaults(
+        &LOAD_BALANCING,
+        &[
+            ("ring_points", &balancing.ring_points),
+            ("table_size", &balancing.table_size),
+            ("locality", &balancing.locality.as_str()),
+        ],
+    );
     assert_defaults(
         &CLUSTER,
         &[
@@ -181,6 +190,17 @@ fn the_reference_has_the_defaults_of_what_guards_a_cluster() {
         &ADAPTIVE_CONCURRENCY,
         &[("min", &AdaptiveConcurrency::DEFAULT_MIN)],
     );
+    assert_defaults(
+        &HEALTH_CHECK,
+        &[
+            ("path", &HealthCheck::DEFAULT_PATH),
+            ("interval", &HealthCheck::DEFAULT_INTERVAL),
+            ("timeout", &HealthCheck::DEFAULT_TIMEOUT),
+            ("healthy", &HealthCheck::DEFAULT_THRESHOLD),
+            ("unhealthy", &HealthCheck::DEFAULT_THRESHOLD),
+        ],
+    );
+    assert_defaults(&CONNECTIONS, &[("warm", &Connections::default().warm)]);
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! `clusters`: backends, how one is picked, and how much they are asked at once.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 
-use super::{endpoint, resilience};
+use super::{balancing, endpoint, health_check, resilience};
 use crate::model::{
-    BalancingPolicy, Cluster, ClusterName, Limits, LoadBalancing, PerEndpointLimits, Protocol,
-    RetryBudget, Timeout,
+    AdaptiveConcurrency, Cluster, ClusterName, Limits, MessageCoding, PerEndpointLimits, Place,
+    Protocol, RetryBudget, Timeout,
 };
-use crate::reader::Value;
+use crate::reader::{Fields, Value};
 use crate::report::Report;
-use crate::schema::{CLUSTER, CLUSTER_LIMITS, Choices, LOAD_BALANCING, PER_ENDPOINT};
+use crate::schema::{CLUSTER, CLUSTER_LIMITS, Choices, PER_ENDPOINT};
 
 const PROTOCOLS: Choices<Protocol> = &[
     ("grpc", Some(Protocol::Grpc)),
@@ -17,13 +18,9 @@ const PROTOCOLS: Choices<Protocol> = &[
     ("http2", Some(Protocol::Http2)),
 ];
 
-const POLICIES: Choices<BalancingPolicy> = &[
-    ("p2c", Some(BalancingPolicy::P2c)),
-    ("round_robin", Some(BalancingPolicy::RoundRobin)),
-    ("random", Some(BalancingPolicy::Random)),
-    ("least_request", Some(BalancingPolicy::LeastRequest)),
-    ("ring_hash", None),
-    ("maglev", None),
+const COMPRESSION: Choices<MessageCoding> = &[
+    ("gzip", Some(MessageCoding::Gzip)),
+    ("zstd", Some(MessageCoding::Zstd)),
 ];
 
 pub(crate) const CONNECT_TIMEOUT: Timeout = Timeout::from_secs::<1>();
@@ -35,11 +32,11 @@ pub(crate) struct Declared {
     pub(crate) cluster: Option<Cluster>,
 }
 
-pub(crate) fn clusters(value: &Value<'_>, report: &mut Report) -> Vec<Declared> {
+pub(crate) fn clusters(value: &Value<'_>, place: &Place, report: &mut Report) -> Vec<Declared> {
     let mut lines: HashMap<ClusterName, u32> = HashMap::new();
     let mut clusters = Vec::new();
     for item in value.items(report).unwrap_or_default() {
-        let Some(declared) = cluster(&item, report) else {
+        let Some(declared) = cluster(&item, place, report) else {
             continue;
         };
         match lines.insert(declared.name.clone(), item.line()) {
@@ -54,7 +51,7 @@ pub(crate) fn clusters(value: &Value<'_>, report: &mut Report) -> Vec<Declared> 
     clusters
 }
 
-fn cluster(value: &Value<'_>, report: &mut Report) -> Option<Declared> {
+fn cluster(value: &Value<'_>, place: &Place, report: &mut Report) -> Option<Declared> {
     let fields = value.fields(&CLUSTER, report)?;
     let name = fields.required("name", report, |value, report| {
         value.parsed(report, ClusterName::parse)
@@ -63,12 +60,7 @@ fn cluster(value: &Value<'_>, report: &mut Report) -> Option<Declared> {
         value.choice(PROTOCOLS, report)
     });
     let endpoints = fields.required("endpoints", report, endpoint::endpoints);
-    let load_balancing = fields.or(
-        "load_balancing",
-        LoadBalancing::default(),
-        report,
-        load_balancing,
-    );
+    let load_balancing = fields.read("load_balancing", report, balancing::load_balancing);
     let connect_timeout = fields.or("connect_timeout", CONNECT_TIMEOUT, report, Value::timeout);
     let limits = fields.or("limits", Limits::default(), report, limits);
     let panic_threshold = fields.or(
@@ -85,12 +77,12 @@ fn cluster(value: &Value<'_>, report: &mut Report) -> Option<Declared> {
     );
     let breaker = fields.read("breaker", report, resilience::breaker);
     let outlier_detection = fields.read("outlier_detection", report, resilience::outlier_detection);
-    let requests = limits.requests;
-    let adaptive_concurrency = fields
-        .read("adaptive_concurrency", report, |value, report| {
-            resilience::adaptive_concurrency(value, requests, report)
-        })
-        .flatten();
+    let adaptive_concurrency = adaptive_concurrency(&fields, limits.requests, report);
+    let health_check = fields.read("health_check", report, |value, report| {
+        health_check::health_check(value, protocol, report)
+    });
+    let slow_start = fields.read("slow_start", report, Value::timeout);
+    let compression = compression(&fields, protocol, report);
 
     let name = name?;
     let whole = || {
@@ -98,7 +90,7 @@ fn cluster(value: &Value<'_>, report: &mut Report) -> Option<Declared> {
             name: name.clone(),
             protocol: protocol?,
             endpoints: endpoints?,
-            load_balancing,
+            load_balancing: load_balancing.unwrap_or_default(),
             connect_timeout,
             limits,
             panic_threshold,
@@ -106,6 +98,10 @@ fn cluster(value: &Value<'_>, report: &mut Report) -> Option<Declared> {
             breaker,
             outlier_detection,
             adaptive_concurrency,
+            health_check,
+            slow_start,
+            compression,
+            place: place.clone(),
         })
     };
     let cluster = whole();
@@ -116,12 +112,30 @@ fn cluster(value: &Value<'_>, report: &mut Report) -> Option<Declared> {
     })
 }
 
-fn load_balancing(value: &Value<'_>, report: &mut Report) -> Option<LoadBalancing> {
-    let fields = value.fields(&LOAD_BALANCING, report)?;
-    let policy = fields.required("policy", report, |value, report| {
-        value.choice(POLICIES, report)
+/// Of clusters that speak gRPC: HTTP has no word for what a server reads.
+fn compression(
+    fields: &Fields<'_>,
+    protocol: Option<Protocol>,
+    report: &mut Report,
+) -> Option<MessageCoding> {
+    let value = fields.get("compression")?;
+    if protocol.is_some_and(|protocol| protocol != Protocol::Grpc) {
+        let why = "only messages of gRPC are compressed: this is for clusters of protocol `grpc`";
+        value.problem(report, why);
+    }
+    value.choice(COMPRESSION, report)
+}
+
+/// `None` also where it is written, and off.
+fn adaptive_concurrency(
+    fields: &Fields<'_>,
+    requests: NonZeroUsize,
+    report: &mut Report,
+) -> Option<AdaptiveConcurrency> {
+    let read = fields.read("adaptive_concurrency", report, |value, report| {
+        resilience::adaptive_concurrency(value, requests, report)
     });
-    policy.map(|policy| LoadBalancing { policy })
+    read.flatten()
 }
 
 fn limits(value: &Value<'_>, report: &mut Report) -> Option<Limits> {

@@ -50,7 +50,7 @@ pub(crate) fn json_path(text: &str) -> Result<String, String> {
 }
 
 /// Whether a header line belongs to the connection or to the message on it: those are the gateway's to write.
-pub(crate) fn is_framing(name: &str) -> bool {
+pub fn is_framing(name: &str) -> bool {
     const FRAMING: [&str; 11] = [
         "connection",
         "content-length",

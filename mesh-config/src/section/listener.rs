@@ -1,15 +1,11 @@
-//! `listeners`, `admin` and `threads`: the boot settings.
+//! `listeners` and `admin`: the doors, which are boot settings.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
 
 use crate::model::{Admin, EdgeLimits, Listener, Protocols};
 use crate::reader::Value;
 use crate::report::Report;
 use crate::schema::{ADMIN, Choices, LISTENER, LISTENER_LIMITS};
-
-/// More worker threads than this are a mistyped number.
-const MAX_THREADS: usize = 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Protocol {
@@ -150,22 +146,17 @@ pub(crate) fn admin(value: &Value<'_>, report: &mut Report) -> Option<Admin> {
     let address = fields
         .require("address", report)
         .and_then(|value| value.parsed(report, bind_address));
-    Some(Admin { address: address? })
-}
-
-pub(crate) fn threads(value: &Value<'_>, report: &mut Report) -> Option<NonZeroUsize> {
-    let threads = value.positive(report)?;
-    if threads.get() > MAX_THREADS {
-        return value.wrong(
-            report,
-            format!("{threads} is too large: at most {MAX_THREADS}"),
-        );
-    }
-    Some(threads)
+    let openapi = fields
+        .get("openapi")
+        .and_then(|value| value.boolean(report));
+    Some(Admin {
+        address: address?,
+        openapi: openapi.unwrap_or(true),
+    })
 }
 
 /// An address to listen on: an IP address (or `localhost`) and a port, which may be 0.
-fn bind_address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn bind_address(text: &str) -> Result<SocketAddr, String> {
     let form =
         "write ip:port, such as 127.0.0.1:8080, 0.0.0.0:8080 for all interfaces, or [::]:8080";
     if let Some(port) = text

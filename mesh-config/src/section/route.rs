@@ -1,11 +1,12 @@
 //! `routes`: which requests go where, and how.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::{destination, matching, rate, retry, shaping, transcode};
+use super::{balancing, cors, destination, matching, rate, retry, shaping, transcode};
 use crate::model::{
-    Action, Canary, ClusterName, Destinations, Fault, HashOn, HeaderEdits, Hedge, Match, Mirror,
-    Priority, RateKey, RateLimit, Retry, Rewrite, Route, RouteName, Timeout,
+    Action, Canary, ClusterName, Cors, Destinations, Fault, HashOn, HeaderEdits, Hedge, Match,
+    Mirror, Priority, RateKey, RateLimit, Retry, Rewrite, Route, RouteName, Subset, Timeout,
 };
 use crate::reader::{Fields, Value};
 use crate::report::Report;
@@ -19,6 +20,8 @@ pub(crate) struct Declared<'n> {
     pub(crate) clusters: destination::Named<'n>,
     /// What it says about transcoding; `None`: it passes through.
     pub(crate) transcode: Option<transcode::Declared>,
+    /// It has a `hash_on`, and splits nothing that would go by it.
+    pub(crate) hash_needs_policy: bool,
     pub(crate) route: Option<Route>,
 }
 
@@ -87,12 +90,15 @@ fn route<'n>(
         report,
     );
     refuse_what_needs_a_template(&value, fields, &policies, report);
-    refuse_idle_hash(&value, fields, &policies, destinations.as_ref(), report);
+    let shares = |canary: &Canary| canary.share.is_some();
+    let splits = fields.has("weighted") || policies.canary.as_ref().is_some_and(shares);
+    let hash_needs_policy = policies.hash_on.is_some() && destinations.is_some() && !splits;
     let whole = || Some(policies.route(name?, matches?, action?, destinations?));
     Declared {
         value,
         clusters,
         transcode,
+        hash_needs_policy,
         route: whole(),
     }
 }
@@ -109,9 +115,11 @@ fn any(value: &Value<'_>, fields: &Fields<'_>, report: &mut Report) -> Option<Ma
 /// Everything that a route may have beside where it goes.
 struct Policies {
     timeout: Timeout,
+    idle_timeout: Timeout,
     retry: Option<Retry>,
     hedge: Option<Hedge>,
     hash_on: Option<HashOn>,
+    subset: Option<Arc<Subset>>,
     rate_limit: Option<RateLimit>,
     canary: Option<Canary>,
     mirror: Option<Mirror>,
@@ -120,6 +128,8 @@ struct Policies {
     rewrite: Option<Rewrite>,
     request_headers: HeaderEdits,
     response_headers: HeaderEdits,
+    compression: Option<bool>,
+    cors: Option<Arc<Cors>>,
     priority: Priority,
 }
 
@@ -137,9 +147,11 @@ impl Policies {
             action,
             destinations,
             timeout: self.timeout,
+            idle_timeout: self.idle_timeout,
             retry: self.retry,
             hedge: self.hedge,
             hash_on: self.hash_on,
+            subset: self.subset,
             rate_limit: self.rate_limit,
             canary: self.canary,
             mirror: self.mirror,
@@ -148,6 +160,8 @@ impl Policies {
             rewrite: self.rewrite,
             request_headers: self.request_headers,
             response_headers: self.response_headers,
+            compression: self.compression,
+            cors: self.cors,
             priority: self.priority,
         }
     }
@@ -162,9 +176,16 @@ fn policies<'n>(
 ) -> Policies {
     Policies {
         timeout: fields.or("timeout", Route::DEFAULT_TIMEOUT, report, Value::timeout),
+        idle_timeout: fields.or(
+            "idle_timeout",
+            Route::DEFAULT_IDLE_TIMEOUT,
+            report,
+            Value::timeout,
+        ),
         retry: fields.read("retry", report, retry::retry),
         hedge: fields.read("hedge", report, retry::hedge),
         hash_on: fields.read("hash_on", report, destination::hash_on),
+        subset: balancing::subset(fields, report).map(Arc::new),
         rate_limit: fields.read("rate_limit", report, rate::rate_limit),
         canary: fields.read("canary", report, |value, report| {
             destination::canary(value, destinations, clusters, report)
@@ -191,6 +212,8 @@ fn policies<'n>(
             report,
             shaping::header_edits,
         ),
+        compression: fields.read("compression", report, Value::boolean),
+        cors: fields.read("cors", report, cors::cors).map(Arc::new),
         priority: fields.or("priority", Priority::default(), report, |value, report| {
             value.choice(shaping::PRIORITIES, report)
         }),
@@ -199,7 +222,7 @@ fn policies<'n>(
 
 /// A redirect is answered by the gateway itself, so nothing that is about backends has a meaning.
 fn refuse_beside_redirect(value: &Value<'_>, fields: &Fields<'_>, report: &mut Report) {
-    const ABOUT_BACKENDS: [&str; 13] = [
+    const ABOUT_BACKENDS: [&str; 16] = [
         "transcode",
         "to",
         "weighted",
@@ -207,12 +230,15 @@ fn refuse_beside_redirect(value: &Value<'_>, fields: &Fields<'_>, report: &mut R
         "retry",
         "hedge",
         "hash_on",
+        "subset",
+        "subset_fallback",
         "canary",
         "mirror",
         "fallback",
         "rewrite",
         "request_headers",
         "fault",
+        "compression",
     ];
     for key in ABOUT_BACKENDS.into_iter().filter(|key| fields.has(key)) {
         let why = "a route with `redirect` asks no backend: remove one of the two";
@@ -228,6 +254,11 @@ fn refuse_what_needs_a_template(
     report: &mut Report,
 ) {
     if fields.has("transcode") {
+        if fields.has("compression") {
+            let why =
+                "a route with `transcode` says that there: move it to `transcode.compression`";
+            value.problem_below(report, "compression", why);
+        }
         return;
     }
     if policies.hedge.is_some() {
@@ -241,22 +272,5 @@ fn refuse_what_needs_a_template(
     let keys = policies.rate_limit.iter().flat_map(|limit| &limit.key);
     if keys.into_iter().any(|key| matches!(key, RateKey::Path(_))) {
         value.problem_below(report, "rate_limit.key", why);
-    }
-}
-
-/// What makes a split sticky does nothing where nothing is split.
-fn refuse_idle_hash(
-    value: &Value<'_>,
-    fields: &Fields<'_>,
-    policies: &Policies,
-    destinations: Option<&Destinations>,
-    report: &mut Report,
-) {
-    let shares = |canary: &Canary| canary.share.is_some();
-    let split = fields.has("weighted") || policies.canary.as_ref().is_some_and(shares);
-    if policies.hash_on.is_some() && destinations.is_some() && !split {
-        let why = "nothing is split here: it makes `weighted` and `canary.share` sticky (balancing by it comes with \
-                   ring_hash and maglev, which are not in this version)";
-        value.problem_below(report, "hash_on", why);
     }
 }

@@ -174,7 +174,7 @@ fn once(
     )
 }
 
-fn edited_name(text: &str) -> Result<String, String> {
+pub(super) fn edited_name(text: &str) -> Result<String, String> {
     match field::header(text)? {
         name if name == "host" => Err("the host is changed by `rewrite.host`".to_owned()),
         name if field::is_framing(&name) => Err(format!(

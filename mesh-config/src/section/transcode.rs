@@ -1,11 +1,13 @@
 //! `routes[].transcode`: how requests become gRPC calls.
 
 use crate::model::{
-    ByteSize, Defaults, Enums, Int64, Names, ProfileName, ServiceName, Transcode, UnknownFields,
+    ByteSize, Defaults, Enums, Int64, Names, ProfileName, ResponseMetadata, ServiceName,
+    StreamForm, TrailingSlash, Transcode, UnknownFields,
 };
 use crate::reader::{Fields, Value};
 use crate::report::Report;
 use crate::schema::{Choices, TRANSCODE};
+use crate::section::shaping::edited_name;
 
 const INT64: Choices<Int64> = &[
     ("string", Some(Int64::String)),
@@ -24,8 +26,21 @@ const UNKNOWN_FIELDS: Choices<UnknownFields> = &[
     ("reject", Some(UnknownFields::Reject)),
     ("ignore", Some(UnknownFields::Ignore)),
 ];
-/// The default may be written; it says nothing as long as streams are not transcoded.
-const STREAM: Choices<()> = &[("ndjson", Some(())), ("array", None), ("sse", None)];
+const STREAM: Choices<StreamForm> = &[
+    ("ndjson", Some(StreamForm::Ndjson)),
+    ("array", Some(StreamForm::Array)),
+    ("sse", Some(StreamForm::Sse)),
+];
+const TRAILING_SLASH: Choices<TrailingSlash> = &[
+    ("strict", Some(TrailingSlash::Strict)),
+    ("ignore", Some(TrailingSlash::Ignore)),
+    ("redirect", Some(TrailingSlash::Redirect)),
+];
+const RESPONSE_METADATA: Choices<ResponseMetadata> = &[
+    ("headers", Some(ResponseMetadata::Headers)),
+    ("prefixed", Some(ResponseMetadata::Prefixed)),
+    ("none", Some(ResponseMetadata::None)),
+];
 
 /// A `transcode` map as far as it could be read.
 pub(crate) struct Declared {
@@ -55,10 +70,18 @@ pub(crate) fn transcode(value: &Value<'_>, report: &mut Report) -> Declared {
     let names = choice(&fields, "names", NAMES, report);
     let defaults = choice(&fields, "defaults", DEFAULTS, report);
     let unknown_fields = choice(&fields, "unknown_fields", UNKNOWN_FIELDS, report);
-    choice(&fields, "stream", STREAM, report);
+    let stream = choice(&fields, "stream", STREAM, report);
     let max_body = fields.get("max_body").and_then(|value| value.size(report));
     let unannotated = fields
         .get("unannotated")
+        .and_then(|value| value.boolean(report));
+    let trailing_slash = choice(&fields, "trailing_slash", TRAILING_SLASH, report);
+    let request_metadata = fields
+        .get("request_metadata")
+        .and_then(|value| value.set(report, metadata_name));
+    let response_metadata = choice(&fields, "response_metadata", RESPONSE_METADATA, report);
+    let compression = fields
+        .get("compression")
         .and_then(|value| value.boolean(report));
     let whole = || {
         Some(Transcode {
@@ -69,8 +92,13 @@ pub(crate) fn transcode(value: &Value<'_>, report: &mut Report) -> Declared {
             names,
             defaults,
             unknown_fields,
+            stream: stream.unwrap_or_default(),
             max_body: max_body.unwrap_or(Transcode::DEFAULT_MAX_BODY),
             unannotated: unannotated.unwrap_or(false),
+            trailing_slash: trailing_slash.unwrap_or_default(),
+            request_metadata: request_metadata.clone().unwrap_or_default(),
+            response_metadata: response_metadata.unwrap_or_default(),
+            compression: compression.unwrap_or(true),
         })
     };
     let transcode = whole();
@@ -79,6 +107,15 @@ pub(crate) fn transcode(value: &Value<'_>, report: &mut Report) -> Declared {
         max_body,
         transcode,
     }
+}
+
+/// A header that may become metadata.
+fn metadata_name(text: &str) -> Result<String, String> {
+    let name = edited_name(text)?;
+    if name.starts_with("grpc-") || ["content-type", "user-agent"].contains(&&*name) {
+        return Err(format!("`{name}` is gRPC's own, and no metadata"));
+    }
+    Ok(name)
 }
 
 fn choice<T: Copy>(

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::origins::Origins;
 use crate::problem::problems_text;
 
 fn read(text: &str) -> Result<Node, String> {
     let environment = |name: &str| (name == "TWO").then(|| "2".to_owned());
-    let mut report = Report::new(Arc::from("f"));
+    let mut report = Report::new(Origins::one(Arc::from("f")));
     let node = parse(text, Environment(&environment), &mut report);
     report
         .finish(node)
@@ -92,7 +93,7 @@ fn what_is_merged_does_not_win_over_what_is_given() {
 #[test]
 fn nodes_have_the_lines_of_their_keys() {
     let node = read("a:\n  - b: 1\n    c:\n      d\n").expect("a map");
-    let positions = crate::Positions::new(Arc::from("f"), node);
+    let positions = crate::Positions::new(Origins::one(Arc::from("f")), node);
     for (path, line) in [
         ("a", 1),
         ("a[0]", 2),
@@ -106,7 +107,7 @@ fn nodes_have_the_lines_of_their_keys() {
     let odd = read("a: 1\n\"b \\\"c\": { d: 1,\n e: 2 }\n").expect("a map");
     let path = key_path(&key_path("", "b \"c"), "e");
     assert_eq!(
-        crate::Positions::new(Arc::from("f"), odd).line(&path),
+        crate::Positions::new(Origins::one(Arc::from("f")), odd).line(&path),
         3,
         "{path}"
     );

@@ -55,6 +55,9 @@ pub struct TopCountersResponse {
     /// Whether ranks and values are exact.
     #[prost(bool, tag = "8")]
     pub exact: bool,
+    /// Partitions of the events that no instance answered for: their counters are missing, and nothing is exact.
+    #[prost(uint32, repeated, tag = "9")]
+    pub missing_partitions: ::prost::alloc::vec::Vec<u32>,
 }
 /// A counter's place in a ranking.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -127,6 +130,9 @@ pub struct StatsResponse {
     /// The width of a bucket: minute, hour or day.
     #[prost(string, tag = "10")]
     pub resolution: ::prost::alloc::string::String,
+    /// Whether all of the counter's events are in it; if not, some of its past did not fit the memory.
+    #[prost(bool, tag = "11")]
+    pub exact: bool,
 }
 /// One bucket of a series.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -165,6 +171,9 @@ pub struct GetStatusResponse {
     /// Since when the program has been running, in unix seconds.
     #[prost(int64, tag = "7")]
     pub started_at: i64,
+    /// The partitions of the events that this instance reads.
+    #[prost(uint32, repeated, tag = "8")]
+    pub partitions: ::prost::alloc::vec::Vec<u32>,
 }
 /// How far behind the events the answers are.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -175,6 +184,73 @@ pub struct Lag {
     /// The age of the oldest unread one.
     #[prost(double, tag = "2")]
     pub seconds: f64,
+}
+/// Asks another instance for its shares of an answer; one of the two.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SharesRequest {
+    /// Of a ranking.
+    #[prost(message, optional, tag = "1")]
+    pub top: ::core::option::Option<TopCountersRequest>,
+    /// Of a counter's series.
+    #[prost(message, optional, tag = "2")]
+    pub stats: ::core::option::Option<StatsRequest>,
+    /// The unix second for which the question is asked, the same for all shares.
+    #[prost(int64, tag = "3")]
+    pub now: i64,
+}
+/// An instance's shares of an answer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SharesResponse {
+    /// Which instance: drawn anew at each start.
+    #[prost(fixed64, tag = "1")]
+    pub instance: u64,
+    /// How many partitions there are; 0 if it does not know.
+    #[prost(uint32, tag = "2")]
+    pub partitions: u32,
+    /// The shares.
+    #[prost(message, repeated, tag = "3")]
+    pub shares: ::prost::alloc::vec::Vec<Share>,
+}
+/// What one partition has to say.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Share {
+    /// The partition.
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// How far its events have been applied.
+    #[prost(uint64, tag = "2")]
+    pub position: u64,
+    /// The unix second as of which the share is true.
+    #[prost(int64, tag = "3")]
+    pub as_of: i64,
+    /// Whether it is exact.
+    #[prost(bool, tag = "4")]
+    pub exact: bool,
+    /// A page of its ranking.
+    #[prost(message, repeated, tag = "5")]
+    pub places: ::prost::alloc::vec::Vec<SharePlace>,
+    /// Whether there are more places after them.
+    #[prost(bool, tag = "6")]
+    pub more: bool,
+    /// Whether it knows the counter whose series was asked for.
+    #[prost(bool, tag = "7")]
+    pub known: bool,
+    /// The series, a sum for each bucket.
+    #[prost(sint64, repeated, tag = "8")]
+    pub values: ::prost::alloc::vec::Vec<i64>,
+}
+/// A counter's place in a share.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SharePlace {
+    /// What is counted.
+    #[prost(string, tag = "1")]
+    pub resource_id: ::prost::alloc::string::String,
+    /// Its value.
+    #[prost(int64, tag = "2")]
+    pub value: i64,
+    /// By how much that may be too large.
+    #[prost(int64, tag = "3")]
+    pub error_bound: i64,
 }
 /// Generated client implementations.
 pub mod analytics_service_client {
@@ -718,6 +794,300 @@ pub mod analytics_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "analytics.AnalyticsService";
     impl<T> tonic::server::NamedService for AnalyticsServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod peers_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// What instances of the service ask each other: each has the events of some partitions.
+    #[derive(Debug, Clone)]
+    pub struct PeersClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl PeersClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> PeersClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> PeersClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            PeersClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// The instance's shares of an answer.
+        pub async fn get_shares(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SharesRequest>,
+        ) -> std::result::Result<tonic::Response<super::SharesResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::SmallMessages::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/analytics.Peers/GetShares",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("analytics.Peers", "GetShares"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod peers_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with PeersServer.
+    #[async_trait]
+    pub trait Peers: std::marker::Send + std::marker::Sync + 'static {
+        /// The instance's shares of an answer.
+        async fn get_shares(
+            &self,
+            request: tonic::Request<super::SharesRequest>,
+        ) -> std::result::Result<tonic::Response<super::SharesResponse>, tonic::Status>;
+    }
+    /// What instances of the service ask each other: each has the events of some partitions.
+    #[derive(Debug)]
+    pub struct PeersServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> PeersServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for PeersServer<T>
+    where
+        T: Peers,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/analytics.Peers/GetShares" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetSharesSvc<T: Peers>(pub Arc<T>);
+                    impl<T: Peers> tonic::server::UnaryService<super::SharesRequest>
+                    for GetSharesSvc<T> {
+                        type Response = super::SharesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SharesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peers>::get_shares(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetSharesSvc(inner);
+                        let codec = crate::codec::SmallMessages::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for PeersServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "analytics.Peers";
+    impl<T> tonic::server::NamedService for PeersServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Failure;
+use crate::cli::AdminUrl;
 use crate::explain::Question;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,7 +21,7 @@ struct Answer {
 }
 
 /// What the gateway behind an admin URL says of a request.
-pub(super) fn running(admin: &str, question: &Question) -> Result<String, Failure> {
+pub(super) fn running(admin: &AdminUrl, question: &Question) -> Result<String, Failure> {
     let answer = ask(
         admin,
         "GET",
@@ -34,13 +35,17 @@ pub(super) fn running(admin: &str, question: &Question) -> Result<String, Failur
 }
 
 /// The switches by hand, a line each.
-pub(super) fn switches(admin: &str) -> Result<String, Failure> {
+pub(super) fn switches(admin: &AdminUrl) -> Result<String, Failure> {
     let answer = ask(admin, "GET", "/switch", "")?;
     shown(admin, &answer)
 }
 
 /// Switches a route to a cluster, or back if there is none; then the switches that there are.
-pub(super) fn switch(admin: &str, route: &str, cluster: Option<&str>) -> Result<String, Failure> {
+pub(super) fn switch(
+    admin: &AdminUrl,
+    route: &str,
+    cluster: Option<&str>,
+) -> Result<String, Failure> {
     let wanted = json!({ "route": route, "cluster": cluster }).to_string();
     let answer = ask(admin, "POST", "/switch", &wanted)?;
     if matches!(answer.status.as_str(), "400" | "404" | "409") {
@@ -49,7 +54,7 @@ pub(super) fn switch(admin: &str, route: &str, cluster: Option<&str>) -> Result<
     shown(admin, &answer)
 }
 
-fn shown(admin: &str, answer: &Answer) -> Result<String, Failure> {
+fn shown(admin: &AdminUrl, answer: &Answer) -> Result<String, Failure> {
     let list: Option<Value> = serde_json::from_str(&answer.body).ok();
     let Some(Value::Array(switches)) = list.filter(|_| answer.status == "200") else {
         return Err(answer.failure(admin));
@@ -76,7 +81,7 @@ impl Answer {
         error.unwrap_or_else(|| self.body.clone())
     }
 
-    fn failure(&self, admin: &str) -> Failure {
+    fn failure(&self, admin: &AdminUrl) -> Failure {
         Failure::Failed(format!(
             "{admin} answered {}: {}",
             self.status,
@@ -85,12 +90,8 @@ impl Answer {
     }
 }
 
-fn ask(admin: &str, method: &str, target: &str, body: &str) -> Result<Answer, Failure> {
-    let host = admin
-        .strip_prefix("http://")
-        .unwrap_or(admin)
-        .trim_end_matches('/');
-    let answer = exchange(host, method, target, body)
+fn ask(admin: &AdminUrl, method: &str, target: &str, body: &str) -> Result<Answer, Failure> {
+    let answer = exchange(admin.authority(), method, target, body)
         .map_err(|error| Failure::Failed(format!("cannot ask {admin}: {error}")))?;
     let (head, body) = answer
         .split_once("\r\n\r\n")

@@ -45,12 +45,12 @@ fn cells(plan: &Plan, row: &PlannedRow, switches: &Switches) -> [String; 6] {
     };
     let grpc = match &row.action {
         Planned::Transcode { binding, .. } => binding.full_name().to_owned(),
-        Planned::Stream(binding) => {
-            format!("{} (streams: not in this version)", binding.full_name())
-        }
+        Planned::Stream { binding, .. } => format!("{} (streams)", binding.full_name()),
+        Planned::Grpc(_) => "(gRPC passed through)".to_owned(),
         Planned::PassThrough => "(HTTP passed through)".to_owned(),
         Planned::Redirect(_) => "(redirected)".to_owned(),
         Planned::System(..) => "(answered by the gateway)".to_owned(),
+        Planned::Waiting(what, _) => format!("(waiting for {what})"),
     };
     let clusters: Vec<&str> = plan.clusters(row).collect();
     let clusters = if clusters.is_empty() {
@@ -99,6 +99,7 @@ fn of_cluster(cluster: &Cluster) -> Vec<String> {
     let on = [
         (cluster.breaker.is_some(), "breaker"),
         (cluster.outlier_detection.is_some(), "outlier detection"),
+        (cluster.health_check.is_some(), "health check"),
         (
             cluster.adaptive_concurrency.is_some(),
             "adaptive concurrency",

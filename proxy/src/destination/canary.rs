@@ -1,8 +1,9 @@
 //! A canary on trial: who goes to it, how it is judged, and that it gets nothing more once it is found worse.
 //!
 //! The verdict is asked for as answers come, every few of them, so it falls the moment there are enough; it is
-//! final for this canary map. Another chance is a changed map, or `switch ROUTE --back`.
+//! final for this canary map, through reloads and restarts. Another chance is a changed map, or `switch ROUTE --back`.
 
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
 };
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use resilience::canary::{Judge, Side, Terms, Verdict, Why};
 
 use super::sticky::cookie;
+use super::verdicts::Verdicts;
 use crate::edge::Head;
 
 /// Answers between two looks at the verdict: few enough that no more than a handful go to a bad canary
@@ -28,24 +30,38 @@ pub(crate) struct Trial {
     answers: AtomicU32,
     over: AtomicBool,
     sentence: Mutex<Option<Sentence>>,
+    verdicts: Arc<Verdicts>,
 }
 
 /// Why and when a canary was taken back.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sentence {
-    pub(crate) why: Why,
-    pub(crate) at: SystemTime,
+    pub(crate) why: Arc<str>,
+    /// As people write it.
+    pub(crate) at: Arc<str>,
 }
 
 impl Trial {
-    pub(super) fn new(route: &model::RouteName, config: &model::Canary) -> Self {
+    /// The trial of a canary, which is over if the verdict has been kept.
+    pub(super) fn new(
+        route: &model::RouteName,
+        config: &model::Canary,
+        verdicts: Arc<Verdicts>,
+    ) -> Self {
+        let route = route.as_str().to_owned();
+        let sentence = verdicts.of(&route, config);
+        if let Some(Sentence { why, at }) = &sentence {
+            let cluster = config.cluster.as_str();
+            tracing::warn!(%route, %cluster, %why, %at, "a canary was taken back before, and gets no requests");
+        }
         Self {
-            route: route.as_str().to_owned(),
+            route,
             config: config.clone(),
             judge: Judge::new(terms(config)),
             answers: AtomicU32::new(0),
-            over: AtomicBool::new(false),
-            sentence: Mutex::new(None),
+            over: AtomicBool::new(sentence.is_some()),
+            sentence: Mutex::new(sentence),
+            verdicts,
         }
     }
 
@@ -101,6 +117,7 @@ impl Trial {
     pub(super) fn again(&self) {
         self.judge.forget();
         *self.sentence.lock() = None;
+        self.verdicts.forget(&self.route);
         if self.over.swap(false, AcqRel) {
             let (route, cluster) = (&self.route, self.config.cluster.as_str());
             tracing::info!(%route, %cluster, "a canary that was taken back has another chance");
@@ -108,12 +125,17 @@ impl Trial {
     }
 
     fn end(&self, why: Why) {
-        let at = SystemTime::now();
         let mut sentence = self.sentence.lock();
         if self.over.swap(true, AcqRel) {
             return;
         }
-        *sentence = Some(Sentence { why, at });
+        let found = Sentence {
+            why: why.to_string().into(),
+            at: mesh_config::rfc3339(SystemTime::now()).into(),
+        };
+        *sentence = Some(found.clone());
+        drop(sentence);
+        self.verdicts.keep(&self.route, &self.config, found);
         let (route, cluster) = (&self.route, self.config.cluster.as_str());
         tracing::warn!(
             %route, %cluster, %why,
@@ -152,7 +174,7 @@ mod tests {
             min_requests: NonZeroU32::new(20).unwrap(),
             when: when.collect(),
         };
-        Trial::new(&snapshot.routes[0].name, &canary)
+        Trial::new(&snapshot.routes[0].name, &canary, Arc::default())
     }
 
     fn answers(trial: &Trial, count: usize, canary_fails: bool) {

@@ -62,6 +62,7 @@ impl Unusable {
             CallError::CircuitOpen { .. } => Some(Self::CircuitOpen),
             CallError::Connect { .. } => Some(Self::Connect),
             CallError::Refused { .. } => Some(Self::RefusedStream),
+            CallError::NotTriedAgain { error, .. } => Self::of(error),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use mesh_config::model::{self, RouteName};
@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 
 use super::canary::Trial;
 use super::fallback::Fallbacks;
+use super::shared::SharedKey;
 use super::switch::{Cell, OpenError, Store, SwitchError, Switched, Switches};
+use super::verdicts::Verdicts;
 use crate::route_table::{RouteTable, Row};
 
 /// What is known of one route.
@@ -20,6 +22,7 @@ pub(crate) struct State {
     pub(crate) route: String,
     pub(super) switch: Cell,
     trial: Mutex<Option<Arc<Trial>>>,
+    verdicts: Arc<Verdicts>,
     pub(crate) fallbacks: Fallbacks,
 }
 
@@ -27,8 +30,12 @@ pub(crate) struct State {
 #[derive(Debug, Default)]
 pub(crate) struct States {
     store: Store,
-    /// Locked while a switch is made: one hand at a time.
+    /// Where they are kept beside it, if gateways share them.
+    shared: OnceLock<SharedKey>,
+    /// Held while a switch is made: one hand at a time.
+    turn: tokio::sync::Mutex<()>,
     switches: Mutex<Switches>,
+    verdicts: Arc<Verdicts>,
     routes: Mutex<BTreeMap<String, Arc<State>>>,
 }
 
@@ -47,20 +54,24 @@ impl State {
         let mut trial = self.trial.lock();
         match &*trial {
             Some(known) if known.is_of(canary) => Arc::clone(known),
-            _ => Arc::clone(trial.insert(Arc::new(Trial::new(route, canary)))),
+            _ => {
+                let fresh = Trial::new(route, canary, Arc::clone(&self.verdicts));
+                Arc::clone(trial.insert(Arc::new(fresh)))
+            }
         }
     }
 }
 
 impl States {
-    /// What a data directory has kept; without one, switches end with the process.
+    /// What a data directory has kept; without one, switches and verdicts end with the process.
     pub(crate) fn open(dir: Option<&Path>) -> Result<Self, OpenError> {
         let store = Store::in_dir(dir);
         let switches = store.read()?;
         Ok(Self {
             store,
             switches: Mutex::new(switches),
-            routes: Mutex::default(),
+            verdicts: Arc::new(Verdicts::open(dir)?),
+            ..Self::default()
         })
     }
 
@@ -71,6 +82,7 @@ impl States {
         let state = routes.entry(route.to_owned()).or_insert_with(|| {
             let state = State {
                 route: route.to_owned(),
+                verdicts: Arc::clone(&self.verdicts),
                 ..State::default()
             };
             state.switch.set(switches.get(route).map(|to| &*to.cluster));
@@ -85,7 +97,7 @@ impl States {
     }
 
     /// Switches a route of the table to a cluster, from the next request on.
-    pub(crate) fn switch(
+    pub(crate) async fn switch(
         &self,
         table: &RouteTable,
         route: &str,
@@ -100,45 +112,101 @@ impl States {
                 known: destination.switchables().map(str::to_owned).collect(),
             });
         }
-        let mut switches = self.switches.lock();
-        let mut after = switches.clone();
-        let switched = Switched {
-            cluster: cluster.to_owned(),
-            since: mesh_config::rfc3339(SystemTime::now()),
-        };
-        after.insert(route.to_owned(), switched);
-        self.store.write(&after)?;
-        *switches = after;
-        destination.state.switch.set(Some(cluster));
-        tracing::warn!(route, cluster, "a route was switched by hand");
-        Ok(())
+        self.change(|switches| {
+            let switched = Switched {
+                cluster: cluster.to_owned(),
+                since: mesh_config::rfc3339(SystemTime::now()),
+            };
+            switches.insert(route.to_owned(), switched);
+            Ok(())
+        })
+        .await
     }
 
     /// Undoes a switch: requests go where the configuration says. A canary that was taken back has another chance.
-    pub(crate) fn back(&self, table: &RouteTable, route: &str) -> Result<(), SwitchError> {
-        let mut switches = self.switches.lock();
-        let mut after = switches.clone();
-        let was_switched = after.remove(route).is_some();
+    pub(crate) async fn back(&self, table: &RouteTable, route: &str) -> Result<(), SwitchError> {
         let state = self.routes.lock().get(route).cloned();
         let trial = state.as_ref().and_then(|state| state.trial.lock().clone());
         let sentenced = trial.filter(|trial| trial.is_over());
         // A switch that is without effect because its route is gone can be undone too.
-        if !was_switched && sentenced.is_none() {
-            row(table, route)?;
-            return Err(SwitchError::NotSwitched(route.to_owned()));
+        let known = row(table, route).map(|_| ());
+        let undone = self.change(|switches| match switches.remove(route) {
+            Some(_) => Ok(()),
+            None => Err(SwitchError::NotSwitched(route.to_owned())),
+        });
+        match (undone.await, sentenced) {
+            (Ok(()), trial) => {
+                if let Some(trial) = trial {
+                    trial.again();
+                }
+                Ok(())
+            }
+            (Err(SwitchError::NotSwitched(_)), Some(trial)) => {
+                trial.again();
+                Ok(())
+            }
+            (Err(error @ SwitchError::NotSwitched(_)), None) => known.and(Err(error)),
+            (Err(error), _) => Err(error),
         }
+    }
+
+    /// Keeps a change where switches are kept, then lets it hold.
+    async fn change(
+        &self,
+        change: impl Fn(&mut Switches) -> Result<(), SwitchError> + Send,
+    ) -> Result<(), SwitchError> {
+        let _turn = self.turn.lock().await;
+        let mut after = self.switches.lock().clone();
+        if let Some(shared) = self.shared.get() {
+            let mine = after;
+            after = shared.change(change, &mine).await?;
+            self.take(after);
+            return Ok(());
+        }
+        change(&mut after)?;
         self.store.write(&after)?;
-        *switches = after;
-        if let Some(state) = state {
-            state.switch.set(None);
+        self.hold(after);
+        Ok(())
+    }
+
+    /// Shares switches with other gateways from now on.
+    pub(super) fn set_shared(&self, shared: SharedKey) {
+        // It is set once, at the start.
+        let _ = self.shared.set(shared);
+    }
+
+    /// Takes what the gateways that share switches have agreed on.
+    pub(super) fn take(&self, after: Switches) {
+        if *self.switches.lock() == after {
+            return;
         }
-        if let Some(trial) = sentenced {
-            trial.again();
+        if let Err(why) = self.store.write(&after) {
+            tracing::warn!(%why, "a start without Consul would not know the switches");
         }
-        if was_switched {
+        self.hold(after);
+    }
+
+    /// Lets switches hold in the place of those that did.
+    fn hold(&self, after: Switches) {
+        let mut switches = self.switches.lock();
+        let before = std::mem::replace(&mut *switches, after);
+        let routes = self.routes.lock();
+        for (route, switched) in switches.iter() {
+            if before.get(route).map(|before| &before.cluster) == Some(&switched.cluster) {
+                continue;
+            }
+            if let Some(state) = routes.get(route) {
+                state.switch.set(Some(&switched.cluster));
+            }
+            let cluster = &switched.cluster;
+            tracing::warn!(route, cluster, "a route was switched by hand");
+        }
+        for route in before.keys().filter(|route| !switches.contains_key(*route)) {
+            if let Some(state) = routes.get(route) {
+                state.switch.set(None);
+            }
             tracing::warn!(route, "a switch was undone by hand");
         }
-        Ok(())
     }
 
     /// Every switch, by route.

@@ -5,6 +5,7 @@ use mesh_config::model::HashOn;
 use resilience::split;
 
 use crate::edge::Head;
+use crate::entries::cookie_in;
 
 /// The part of a request that is hashed.
 #[derive(Debug)]
@@ -46,10 +47,7 @@ fn address(head: &Head) -> u64 {
 /// The value of a cookie (RFC 6265 section 4.2.1).
 pub(super) fn cookie<'h>(head: &'h Head, name: &str) -> Option<&'h [u8]> {
     let lines = head.headers().filter(|(field, _)| *field == b"cookie");
-    let pairs = lines.flat_map(|(_, line)| line.split(|byte| *byte == b';'));
-    pairs
-        .map(<[u8]>::trim_ascii)
-        .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    cookie_in(lines.map(|(_, line)| line), name)
 }
 
 /// The raw value of a query parameter; its name must stand there as it is.

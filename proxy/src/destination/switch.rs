@@ -1,5 +1,5 @@
 //! Routes that a hand has switched to a cluster. It holds at once, in every table, through reloads and restarts,
-//! until the hand takes it back; it is kept in `switches.json` of the data directory.
+//! until the hand takes it back; it is kept in `switches.json` of the data directory, and in Consul where gateways share it (`shared`).
 //!
 //! A switch whose route or cluster a reload has removed is kept, and said to be without effect, rather than
 //! forgotten or applied to something else. Refused: a file that cannot be read, because what it said would be
@@ -58,11 +58,19 @@ pub(crate) enum SwitchError {
         /// What the system says.
         source: io::Error,
     },
+    /// The other gateways would not hear of it.
+    #[error("cannot keep switches in the key {key} of Consul: {why}; nothing was switched")]
+    Shared {
+        /// The key.
+        key: String,
+        /// Why.
+        why: String,
+    },
 }
 
 /// Why the file of switches cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read {}: {why}; mend it, or remove it to undo all switches", path.display())]
+#[error("cannot read {}: {why}; mend it, or remove it to undo all that it says", path.display())]
 pub struct OpenError {
     path: PathBuf,
     why: String,
@@ -84,6 +92,13 @@ pub(super) struct Store {
 
 /// Where routes have been switched to, by their names.
 pub(crate) type Switches = BTreeMap<String, Switched>;
+
+impl OpenError {
+    pub(super) fn new(path: &Path, why: String) -> Self {
+        let path = path.to_owned();
+        Self { path, why }
+    }
+}
 
 impl Cell {
     pub(super) fn get(&self) -> Option<Arc<String>> {
@@ -120,27 +135,13 @@ impl Store {
         let Some(path) = &self.path else {
             return Ok(Switches::new());
         };
-        let failed = |why: String| OpenError {
-            path: path.clone(),
-            why,
-        };
+        let failed = |why: String| OpenError::new(path, why);
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Switches::new()),
             Err(error) => return Err(failed(error.to_string())),
         };
-        let value: Value =
-            serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
-        let members = value
-            .as_object()
-            .ok_or_else(|| failed("not a JSON object".to_owned()))?;
-        let switched = |(route, of): (&String, &Value)| {
-            let text = |key: &str| of.get(key)?.as_str().map(str::to_owned);
-            let (cluster, since) = (text("cluster")?, text("since")?);
-            Some((route.clone(), Switched { cluster, since }))
-        };
-        let all: Option<Switches> = members.iter().map(switched).collect();
-        all.ok_or_else(|| failed("a route without `cluster` and `since`".to_owned()))
+        parse(&text).map_err(failed)
     }
 
     /// Replaces the file in one step, and is back when it is on the disk.
@@ -155,14 +156,41 @@ impl Store {
     }
 }
 
-fn write(path: &Path, switches: &Switches) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
+/// Switches, as they are kept.
+pub(super) fn parse(text: &str) -> Result<Switches, String> {
+    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let members = value.as_object().ok_or("not a JSON object")?;
+    let switched = |(route, of): (&String, &Value)| {
+        let text = |key: &str| of.get(key)?.as_str().map(str::to_owned);
+        let (cluster, since) = (text("cluster")?, text("since")?);
+        Some((route.clone(), Switched { cluster, since }))
+    };
+    let all: Option<Switches> = members.iter().map(switched).collect();
+    all.ok_or_else(|| "a route without `cluster` and `since`".to_owned())
+}
+
+/// What [`parse`] reads.
+pub(super) fn text(switches: &Switches) -> String {
+    format!("{:#}\n", json(switches))
+}
+
+fn json(switches: &Switches) -> Value {
     let members = switches.iter().map(|(route, switched)| {
         let Switched { cluster, since } = switched;
         (route.clone(), json!({ "cluster": cluster, "since": since }))
     });
-    let text = format!("{:#}\n", Value::Object(members.collect()));
+    Value::Object(members.collect())
+}
+
+fn write(path: &Path, switches: &Switches) -> io::Result<()> {
+    replace(path, &json(switches))
+}
+
+/// Replaces a file in one step, and is back when it is on the disk.
+pub(super) fn replace(path: &Path, value: &Value) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    let text = format!("{value:#}\n");
     let new = path.with_extension("json.new");
     let mut file = File::create(&new)?;
     file.write_all(text.as_bytes())?;

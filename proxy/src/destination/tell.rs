@@ -176,7 +176,6 @@ fn canary(config: &model::Canary, trial: Option<&Trial>) -> String {
         None => {}
         Some(None) => text.push_str("; on trial"),
         Some(Some(Sentence { why, at })) => {
-            let at = mesh_config::rfc3339(at);
             let _ = write!(text, "; taken back at {at}: {why}");
         }
     }

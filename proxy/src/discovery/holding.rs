@@ -6,18 +6,26 @@
 //! An empty list that rights explain takes nobody out at all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_config::model::Address;
+use mesh_config::model::{Address, Labels};
 use tokio::time::Instant;
 
 /// How long who has vanished unexplained is held.
 pub(crate) const HOLD: Duration = Duration::from_secs(10);
 
+/// What is known of an instance beside its address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) weight: u32,
+    pub(crate) labels: Arc<Labels>,
+}
+
 /// An instance as an update has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listed {
-    pub(crate) weight: u32,
+    pub(crate) known: Known,
     /// Why it gets no traffic.
     pub(crate) out: Option<Out>,
 }
@@ -34,9 +42,9 @@ pub(crate) struct Out {
 pub(crate) type List = BTreeMap<Address, Listed>;
 
 /// One whose update is held back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Held {
-    weight: u32,
+    known: Known,
     /// `None`: until there is a list that can be believed.
     until: Option<Instant>,
 }
@@ -66,7 +74,10 @@ impl Holding {
         threshold: f64,
         now: Instant,
     ) -> Outcome {
-        let known: BTreeMap<Address, u32> = self.usable().collect();
+        let known: BTreeMap<Address, Known> = self
+            .usable()
+            .map(|(address, known)| (address.clone(), known.clone()))
+            .collect();
         let vanished: Vec<&Address> = known
             .keys()
             .filter(|address| !list.contains_key(*address))
@@ -84,7 +95,9 @@ impl Holding {
         };
         let mut held = BTreeMap::new();
         for address in vanished {
-            let weight = known.get(address).copied().unwrap_or(1);
+            let Some(known) = known.get(address).cloned() else {
+                continue;
+            };
             match self.held.get(address) {
                 // Held already: for as long as was said, and from a list without rights on for as long as it takes.
                 Some(before) => {
@@ -92,11 +105,11 @@ impl Holding {
                         Some(end) if !rights => Some(end),
                         _ => until,
                     };
-                    held.insert(address.clone(), Held { weight, until });
+                    held.insert(address.clone(), Held { known, until });
                 }
                 None if holds => {
                     outcome.held.push(address.clone());
-                    held.insert(address.clone(), Held { weight, until });
+                    held.insert(address.clone(), Held { known, until });
                 }
                 None => {}
             }
@@ -106,21 +119,20 @@ impl Holding {
         outcome
     }
 
-    /// Those that get traffic, with their weights.
-    pub(crate) fn usable(&self) -> impl Iterator<Item = (Address, u32)> {
+    /// Those that get traffic, by address.
+    pub(crate) fn usable(&self) -> impl Iterator<Item = (&Address, &Known)> {
         let listed = self.list.iter().filter(|(_, one)| one.out.is_none());
-        let listed = listed.map(|(address, one)| (address, one.weight));
-        let held = self.held.iter().map(|(address, one)| (address, one.weight));
-        let all: BTreeMap<&Address, u32> = listed.chain(held).collect();
+        let listed = listed.map(|(address, one)| (address, &one.known));
+        let held = self.held.iter().map(|(address, one)| (address, &one.known));
+        let all: BTreeMap<&Address, &Known> = listed.chain(held).collect();
         all.into_iter()
-            .map(|(address, weight)| (address.clone(), weight))
     }
 
     /// Those that get none, and why.
-    pub(crate) fn left_out(&self) -> impl Iterator<Item = (&Address, u32, &Out)> {
+    pub(crate) fn left_out(&self) -> impl Iterator<Item = (&Address, &Known, &Out)> {
         self.list
             .iter()
-            .filter_map(|(address, one)| Some((address, one.weight, one.out.as_ref()?)))
+            .filter_map(|(address, one)| Some((address, &one.known, one.out.as_ref()?)))
     }
 
     pub(crate) fn is_held(&self, address: &Address) -> bool {
@@ -177,7 +189,10 @@ mod tests {
 
     fn list(passing: &[u16], critical: &[u16]) -> List {
         let one = |out: Option<&str>| Listed {
-            weight: 1,
+            known: Known {
+                weight: 1,
+                labels: Arc::default(),
+            },
             out: out.map(|why| Out {
                 why: why.to_owned(),
                 on_purpose: false,

@@ -1,4 +1,4 @@
-//! Answers, and how they look in HTTP/1.1.
+//! Answers, and how their heads look in HTTP/1.1.
 //!
 //! Head and small bodies are put into one buffer and leave in one write. The edge alone decides on
 //! `Content-Length`, `Date`, `Connection` and `Transfer-Encoding`: a service cannot break the framing.
@@ -11,8 +11,8 @@ use http::{StatusCode, Version};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-/// Header fields of an answer.
-pub type Headers = SmallVec<[(HeaderName, HeaderValue); 3]>;
+/// Header fields of an answer: room for the content type and what policies tell beside it.
+pub type Headers = SmallVec<[(HeaderName, HeaderValue); 4]>;
 
 /// An answer whose body is whole.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,8 @@ pub enum Length {
     OfBody,
     /// What a GET would have, as somebody else answered a HEAD; `None` if they did not say.
     Told(Option<usize>),
+    /// Nobody knows: the body comes piece by piece.
+    Streamed,
 }
 
 impl Answer {
@@ -56,6 +58,7 @@ impl Answer {
             Length::OfBody if self.may_have_body() => Some(self.body.len()),
             Length::OfBody => (self.status == 205).then_some(0),
             Length::Told(length) => length,
+            Length::Streamed => None,
         }
     }
 
@@ -91,6 +94,9 @@ impl Answer {
             out.extend_from_slice(b"content-length: ");
             out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
             out.extend_from_slice(b"\r\n");
+        }
+        if self.length == Length::Streamed && version == Version::HTTP_11 {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
         }
         if !keep_alive {
             out.extend_from_slice(b"connection: close\r\n");

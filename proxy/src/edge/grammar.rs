@@ -55,6 +55,18 @@ pub(super) fn is_origin_form(target: &[u8]) -> bool {
         })
 }
 
+/// The authority in a target in absolute-form, which the path follows: servers have to take it
+/// (RFC 9112 section 3.2.2). One without a path is refused, since clients have to send `/`.
+pub(super) fn absolute_form(target: &[u8]) -> Option<std::ops::Range<usize>> {
+    let schemes: [&[u8]; 2] = [b"http://", b"https://"];
+    let start = schemes.into_iter().find_map(|scheme| {
+        let begin = target.get(..scheme.len())?;
+        begin.eq_ignore_ascii_case(scheme).then_some(scheme.len())
+    })?;
+    let length = memchr::memchr(b'/', &target[start..])?;
+    Some(start..start + length)
+}
+
 /// The length of the host in an authority `host [":" port]`, if it is one. Userinfo is refused, and
 /// so are an empty host and an empty port: RFC 9110 section 4.2 calls for the first two.
 pub(super) fn host_length(authority: &[u8]) -> Option<usize> {

@@ -30,6 +30,12 @@ pub struct Head {
     pub(super) lowered: Vec<u32>,
     pub(super) peer: SocketAddr,
     pub(super) received: Instant,
+    /// There is a field `upgrade`.
+    pub(super) upgrades: bool,
+    /// `Connection` names fields that are this connection's alone.
+    pub(super) nominates: bool,
+    /// The connection has become a WebSocket.
+    pub(super) websocket: bool,
 }
 
 /// A range of the buffer, half the size of a `Range<usize>`.
@@ -76,6 +82,9 @@ impl Head {
             lowered: Vec::new(),
             peer,
             received: Instant::now(),
+            upgrades: false,
+            nominates: false,
+            websocket: false,
         }
     }
 
@@ -147,6 +156,21 @@ impl Head {
         }
     }
 
+    /// The fields that are not this connection's alone: those that `Connection` names are (RFC 9110 section 7.6.1).
+    pub(crate) fn end_to_end(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.headers()
+            .filter(|(name, _)| !self.nominates || !self.has_option("connection", name))
+    }
+
+    /// Whether a list field has that member, in any letter case.
+    fn has_option(&self, name: &str, wanted: &[u8]) -> bool {
+        let lines = self
+            .headers()
+            .filter(|(found, _)| *found == name.as_bytes());
+        let mut options = lines.flat_map(|(_, value)| value.split(|byte| *byte == b','));
+        options.any(|option| grammar::trim(option).eq_ignore_ascii_case(wanted))
+    }
+
     /// The version of the request.
     pub fn version(&self) -> Version {
         self.version
@@ -162,6 +186,38 @@ impl Head {
         self.received
     }
 
+    /// Whether the client wants to go on as a WebSocket, rightly or not (RFC 6455 section 4.2.1).
+    pub fn wants_websocket(&self) -> bool {
+        self.upgrades
+            && self.version == Version::HTTP_11
+            && self.method == Method::GET
+            && self.has_option("upgrade", b"websocket")
+            && self.has_option("connection", b"upgrade")
+    }
+
+    /// Whether the messages of the call are those of a WebSocket.
+    pub fn is_websocket(&self) -> bool {
+        self.websocket
+    }
+
+    /// Becomes what the request for a WebSocket counts as.
+    /// `parameter` of the query said so, and is not the call's.
+    pub(super) fn take_up(&mut self, method: Method, parameter: Option<&str>) {
+        self.method = method;
+        self.websocket = true;
+        let (Some(parameter), Some(query)) = (parameter, self.query) else {
+            return;
+        };
+        let pairs = self.text(query).split('&');
+        let kept: Vec<&str> = pairs
+            .filter(|pair| pair.split('=').next() != Some(parameter))
+            .collect();
+        let kept = kept.join("&");
+        let (start, end) = (query.range().start, query.range().start + kept.len());
+        self.buffer[start..end].copy_from_slice(kept.as_bytes());
+        self.query = (!kept.is_empty()).then(|| Span::new(start, end));
+    }
+
     /// Fills the head from an HTTP/2 request's parts, which the caller has validated.
     pub(super) fn fill(
         &mut self,
@@ -175,6 +231,7 @@ impl Head {
         self.lowered.clear();
         self.method = method;
         self.version = Version::HTTP_2;
+        (self.upgrades, self.websocket, self.nominates) = (false, false, false);
         let target = self.append(target.as_bytes());
         self.set_target(target);
         self.authority = self.append(authority);
@@ -218,8 +275,18 @@ impl Head {
         self.version = Version::HTTP_11;
     }
 
-    /// The lines to leave out when this request is given on: an upgrade to anything but WebSocket.
-    pub(super) fn foreign_upgrade(&self) -> Option<Vec<Range<usize>>> {
+    /// What to leave out when this request is given on: what precedes the path in the target, which is for whom the
+    /// client took this server, and an upgrade to anything but WebSocket.
+    pub(super) fn left_out(&self) -> Vec<Range<usize>> {
+        let target = self.method.as_str().len() + 1;
+        let before_path = target..self.path.range().start;
+        let absolute = Some(before_path).filter(|range| !range.is_empty());
+        let upgrade = self.foreign_upgrade().unwrap_or_default();
+        absolute.into_iter().chain(upgrade).collect()
+    }
+
+    /// The lines of an upgrade to anything but WebSocket.
+    fn foreign_upgrade(&self) -> Option<Vec<Range<usize>>> {
         let upgrade = self.header("upgrade")?;
         let websocket = upgrade.eq_ignore_ascii_case(b"websocket");
         let lines = self.fields.iter().filter(|field| {

@@ -8,7 +8,9 @@
 mod body;
 mod output;
 mod pass_through;
+mod streamed;
 mod watched;
+mod websocket;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -149,6 +151,9 @@ impl<S: Service> Session<S> {
                     false => Err(End::Linger),
                 }
             }
+            // Boxed, so that other connections do not carry its size.
+            Lane::Stream { call } => Box::pin(self.stream(call, framing)).await,
+            Lane::WebSocket(upgrade) => Box::pin(self.websocket(*upgrade, framing)).await,
             Lane::PassThrough { call } => self.pass_through(call, framing).await,
         }
     }

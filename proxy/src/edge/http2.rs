@@ -9,6 +9,7 @@ mod flood;
 mod pass_through;
 mod request;
 mod stream;
+mod streamed;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -34,6 +35,9 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Memory, as the library counts it (256 bytes a frame beside what is in it), of small frames that wait for a slow
+/// backend. By default it is half a window, so that 512 small messages that are not read at once end the connection.
+const SMALL_FRAMES: usize = 16 * STREAM_WINDOW as usize;
 /// How long a client that is being sent away may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -90,7 +94,8 @@ pub(super) async fn serve<S: Service>(begun: http1::Session<S>) {
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .data_frame_budget(SMALL_FRAMES);
     let handshake = timeout(limits.header_timeout, builder.handshake(watched));
     let Ok(Ok(connection)) = handshake.await else {
         return;
@@ -146,7 +151,7 @@ impl<S: Service> Session<S> {
                     continue;
                 }
                 if self.shared.worker.connections.is_draining() {
-                    self.end_gracefully(self.shared.worker.limits.drain_timeout);
+                    self.end_gracefully(self.shared.worker.limits.drain_timeout.get());
                     continue;
                 }
                 self.note_waiting();

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use service_kit::Patience;
+
 /// The limits of the edge. The defaults are safe on an open port.
 #[derive(Debug, Clone)]
 pub struct EdgeLimits {
@@ -30,7 +32,7 @@ pub struct EdgeLimits {
     /// Bytes per second that a reader must take, on average, once `write_timeout` has passed.
     pub min_write_rate: u32,
     /// From the start of a drain until what is left is cut.
-    pub drain_timeout: Duration,
+    pub drain_timeout: Patience,
     /// Concurrent streams of an HTTP/2 connection.
     pub streams: u32,
     /// Streams that a client may reset on one connection while they are most of its streams.
@@ -51,7 +53,7 @@ impl Default for EdgeLimits {
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             min_write_rate: 4 * 1024,
-            drain_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30).into(),
             streams: 128,
             stream_resets: 100,
         }

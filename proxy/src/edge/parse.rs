@@ -144,11 +144,12 @@ fn parse(head: &mut Head, lines: &[u32], limits: &EdgeLimits) -> Result<Framing,
     let mut previous = ends
         .next()
         .ok_or(Refusal::BadRequest("there is no request line"))?;
-    request_line(head, previous, limits)?;
+    let absolute = request_line(head, previous, limits)?;
     head.fields.clear();
     head.lowered.clear();
     head.authority = Span::default();
     head.host = Span::default();
+    (head.upgrades, head.websocket, head.nominates) = (false, false, false);
     let mut seen = Seen::default();
     for end in ends {
         let field = split_field(head, previous + 2, end)?;
@@ -156,11 +157,29 @@ fn parse(head: &mut Head, lines: &[u32], limits: &EdgeLimits) -> Result<Framing,
         note(head, field, &mut seen)?;
         previous = end;
     }
+    if let Some(authority) = absolute {
+        take_authority(head, authority)?;
+    }
     frame(head, &seen)
 }
 
-/// `METHOD SP target SP HTTP/1.x`, with exactly one space each.
-fn request_line(head: &mut Head, end: usize, limits: &EdgeLimits) -> Result<(), Refusal> {
+/// The authority of a target in absolute-form is the request's. A `Host` that says otherwise would have to be ignored
+/// (RFC 9112 section 3.2.2); clients have to send the same, so it is rather a sign of somebody who tries parsers.
+fn take_authority(head: &mut Head, authority: Span) -> Result<(), Refusal> {
+    let (host, target) = (head.authority.range(), authority.range());
+    let same = head.buffer[host.clone()].eq_ignore_ascii_case(&head.buffer[target]);
+    if !host.is_empty() && !same {
+        return Err(Refusal::BadRequest("the Host is not that of the target"));
+    }
+    head.authority = authority;
+    match head.set_host() {
+        true => Ok(()),
+        false => Err(Refusal::BadRequest("the target's host is not a host")),
+    }
+}
+
+/// `METHOD SP target SP HTTP/1.x`, with exactly one space each. Gives the authority of a target in absolute-form.
+fn request_line(head: &mut Head, end: usize, limits: &EdgeLimits) -> Result<Option<Span>, Refusal> {
     let line = &head.buffer[..end];
     let space =
         memchr::memchr(b' ', line).ok_or(Refusal::BadRequest("the request line has no target"))?;
@@ -187,10 +206,13 @@ fn request_line(head: &mut Head, end: usize, limits: &EdgeLimits) -> Result<(), 
     if target.len() > limits.uri_bytes {
         return Err(Refusal::UriTooLong);
     }
-    check_target(&method, target)?;
+    let authority = grammar::absolute_form(target);
+    let path = authority.as_ref().map_or(0, |authority| authority.end);
+    check_target(&method, &target[path..])?;
     head.method = method;
-    head.set_target(Span::new(space + 1, space + 1 + length));
-    Ok(())
+    let start = space + 1;
+    head.set_target(Span::new(start + path, start + length));
+    Ok(authority.map(|authority| Span::new(start + authority.start, start + authority.end)))
 }
 
 fn check_target(method: &Method, target: &[u8]) -> Result<(), Refusal> {
@@ -281,10 +303,13 @@ fn note(head: &mut Head, field: Field, seen: &mut Seen) -> Result<(), Refusal> {
         }
         b"connection" => {
             for option in value.split(|&byte| byte == b',').map(grammar::trim) {
-                seen.close |= option.eq_ignore_ascii_case(b"close");
-                seen.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                let is = |known: &[u8]| option.eq_ignore_ascii_case(known);
+                seen.close |= is(b"close");
+                seen.keep_alive |= is(b"keep-alive");
+                head.nominates |= !is(b"close") && !is(b"keep-alive");
             }
         }
+        b"upgrade" => head.upgrades = true,
         b"expect" if head.version == Version::HTTP_11 => {
             if !value.eq_ignore_ascii_case(b"100-continue") {
                 return Err(Refusal::ExpectationFailed);

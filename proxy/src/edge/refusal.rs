@@ -24,6 +24,8 @@ pub enum Refusal {
     NotImplemented(&'static str),
     /// An HTTP version other than 1.0 and 1.1 in a request line.
     VersionNotSupported,
+    /// A version of WebSocket other than 13.
+    WebSocketVersion,
     /// More connections than the limit.
     TooManyConnections,
 }
@@ -37,6 +39,7 @@ impl Refusal {
             Self::BodyTooLarge => 413,
             Self::UriTooLong => 414,
             Self::ExpectationFailed => 417,
+            Self::WebSocketVersion => 426,
             Self::HeaderTooLarge => 431,
             Self::NotImplemented(_) => 501,
             Self::TooManyConnections => 503,
@@ -55,6 +58,7 @@ impl Refusal {
             Self::ExpectationFailed => "expectation_failed",
             Self::HeaderTooLarge => "header_too_large",
             Self::NotImplemented(_) => "not_implemented",
+            Self::WebSocketVersion => "websocket_version",
             Self::TooManyConnections => "too_many_connections",
             Self::VersionNotSupported => "version_not_supported",
         }
@@ -70,6 +74,7 @@ impl Refusal {
             Self::UriTooLong => "the request target is too long",
             Self::ExpectationFailed => "only the expectation 100-continue is understood",
             Self::HeaderTooLarge => "the request header is too large or has too many fields",
+            Self::WebSocketVersion => "the only version of WebSocket here is 13",
             Self::TooManyConnections => "too many connections",
             Self::VersionNotSupported => "only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here",
         }

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use pingora_core::server::ShutdownWatch;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -104,6 +104,7 @@ impl<S> Worker<S> {
 #[derive(Debug)]
 pub struct Running {
     threads: Vec<JoinHandle<()>>,
+    runtimes: Vec<Handle>,
     finished: Vec<oneshot::Receiver<usize>>,
     stats: Arc<Stats>,
 }
@@ -146,6 +147,7 @@ impl Edge {
             (0..threads).map(|_| mpsc::unbounded_channel()).unzip();
         let mut running = Running {
             threads: Vec::new(),
+            runtimes: Vec::new(),
             finished: Vec::new(),
             stats: stats.clone(),
         };
@@ -199,6 +201,7 @@ impl Running {
         accepted: mpsc::UnboundedReceiver<Accepted>,
     ) -> io::Result<()> {
         let (report, finished) = oneshot::channel();
+        self.runtimes.push(runtime.handle().clone());
         let thread = std::thread::Builder::new()
             .name(format!("worker-{}", worker.index))
             .spawn(move || {
@@ -210,6 +213,11 @@ impl Running {
         self.threads.push(thread);
         self.finished.push(finished);
         Ok(())
+    }
+
+    /// The runtimes of the workers, for what others have to do there.
+    pub fn runtimes(&self) -> Vec<Handle> {
+        self.runtimes.clone()
     }
 
     /// Live counts.
@@ -266,6 +274,8 @@ async fn work<S: Service>(
             }
         }
     };
-    timeout(worker.limits.drain_timeout, drained).await.ok();
+    timeout(worker.limits.drain_timeout.get(), drained)
+        .await
+        .ok();
     worker.connections.open()
 }

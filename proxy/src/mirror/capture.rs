@@ -45,6 +45,8 @@ impl Capture {
             call: call.copied(),
             head: Head::of_peer(&asked, peer),
             body: Vec::new(),
+            // It is among the headers.
+            id: None,
         };
         let mut capture = Self {
             waiting: Some(waiting),

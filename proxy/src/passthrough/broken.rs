@@ -24,7 +24,13 @@ impl Pass {
     /// Whether the request can be sent again although it may have been executed.
     pub(super) fn is_repeatable(&self, session: &Session) -> bool {
         let method = &session.req_header().method;
-        self.policy().may_repeat(method.as_str()) && is_replayable(session)
+        let (policy, method) = (self.policy(), method.as_str());
+        let within = self
+            .within
+            .as_ref()
+            .is_some_and(|within| within.options.retry().is_some());
+        let may = policy.may_repeat(method) || within && policy.may_repeat_without_key(method);
+        may && is_replayable(session)
     }
 
     /// Whether there is another try for `reason`.
@@ -45,9 +51,11 @@ impl Pass {
         let (Some(cluster), Some(row)) = (self.cluster().cloned(), row) else {
             return false;
         };
+        let within = self.within.clone();
+        let within = within.as_ref().and_then(|within| within.options.retry());
         let terms = Terms {
             cluster: &cluster,
-            policy: &row.policies.forwarded,
+            retry: within.or(row.policies.forwarded.retry.as_ref()),
             repeatable,
             deadline,
         };

@@ -1,5 +1,6 @@
 //! The client of a request that is passed through: watching it while it waits, and answering it.
 
+use std::net::IpAddr;
 use std::pin::pin;
 
 use http::{HeaderName, Method};
@@ -7,6 +8,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::edge::Answer;
+use crate::entries::{Lines, cookie_in};
 use crate::refusals::{Asked, REQUEST_ID};
 
 /// Runs work that the client waits for, unless the client leaves first.
@@ -42,6 +44,9 @@ pub(super) fn asked(session: &Session) -> Asked<'_> {
         path: request.uri.path(),
         id: header(REQUEST_ID),
         accept: header(http::header::ACCEPT),
+        content_type: header(http::header::CONTENT_TYPE),
+        // Who speaks it is not passed through.
+        connects: false,
     }
 }
 
@@ -63,4 +68,21 @@ pub(super) async fn answer(session: &mut Session, answer: Answer) -> pingora_cor
         .write_response_header(Box::new(header), false)
         .await?;
     session.write_response_body(Some(body.into()), true).await
+}
+
+impl<'a> Lines<'a> for &'a Session {
+    fn header(&self, name: &str) -> Option<&'a [u8]> {
+        let line = self.req_header().headers.get(name);
+        line.map(http::HeaderValue::as_bytes)
+    }
+
+    fn cookie(&self, name: &str) -> Option<&'a [u8]> {
+        let lines = self.req_header().headers.get_all(http::header::COOKIE);
+        cookie_in(lines.iter().map(http::HeaderValue::as_bytes), name)
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        let peer = self.client_addr()?.as_inet()?;
+        Some(peer.ip())
+    }
 }

@@ -4,6 +4,7 @@
 //! nobody can have executed it, the way begins again at the next fallback.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
@@ -15,11 +16,11 @@ use tokio::time::{Instant, sleep_until};
 use super::client::{answer, while_it_waits};
 use super::failure::Failure;
 use super::tries::Tries;
-use super::{Pass, broken, forward};
+use super::{Decision, Pass, broken, forward};
 use crate::edge::Refusal;
 use crate::error::{Blame, GatewayError};
 use crate::mirror::Capture;
-use crate::upstream::{Attempt, CallError, connect};
+use crate::upstream::{Aim, Attempt, CallError, Cluster, connect};
 
 /// How long is waited for a connection to become free before the endpoints are asked again.
 const CROWDED: Duration = Duration::from_millis(5);
@@ -35,6 +36,8 @@ pub(super) enum Stop {
 impl Pass {
     /// Lets the request in. True if it has been answered instead.
     pub(crate) async fn enter(&mut self, session: &mut Session) -> pingora_core::Result<bool> {
+        // One id for all: every try, the copy for a mirror, and what is said of a failure.
+        forward::name(session.req_header_mut())?;
         match self.admitted(session).await {
             Ok(()) => {
                 self.copy = self.copied(session);
@@ -62,10 +65,15 @@ impl Pass {
 
     /// Waits for a slot within the limits, and for an endpoint.
     async fn admitted(&mut self, session: &mut Session) -> Result<(), Stop> {
+        self.within = self.part(session);
         let Some(row) = self.row() else {
             return Err(Stop::Left(Error::new(ErrorType::InternalError)));
         };
-        let timeout = row.timeout;
+        let within = self
+            .within
+            .as_ref()
+            .and_then(|within| within.options.timeout);
+        let timeout = within.map_or(row.timeout, |within| within.min(row.timeout));
         let request = session.req_header();
         let length = request.headers.get(CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -132,7 +140,8 @@ impl Pass {
             .deadline()
             .saturating_duration_since(Instant::now());
         let patience = self.try_limit().map_or(left, |limit| limit.min(left));
-        let peer = connect::peer(cluster, attempt.endpoint(), address, patience);
+        let worker = self.worker();
+        let peer = connect::peer(cluster, (attempt.endpoint(), worker), address, patience);
         self.attempt = Some(attempt);
         Ok(Box::new(peer))
     }
@@ -140,10 +149,8 @@ impl Pass {
     /// An endpoint for the next try, when it is time for it. Where none is left but such as have no connection
     /// free, they are waited for; where none is left at all, the next fallback is asked.
     async fn pick(&mut self, session: &mut Session) -> Result<(Attempt, SocketAddr), Stop> {
-        let worker = self
-            .decision
-            .as_deref()
-            .map_or(0, |decision| decision.worker);
+        let worker = self.worker();
+        let mut place = None;
         loop {
             if let Some(moment) = self.tries.not_before() {
                 while_it_waits(session, sleep_until(moment)).await?;
@@ -155,24 +162,73 @@ impl Pass {
             let Some(cluster) = self.cluster().cloned() else {
                 return Err(Stop::Left(Error::new(ErrorType::InternalError)));
             };
-            let error = match self.tries.start(&cluster, worker) {
+            let decision = self.decision.clone();
+            let row = decision.as_deref().and_then(Decision::row);
+            let aim = row.map_or_else(Aim::default, |row| {
+                row.policies.destination.aim(self.chosen, &cluster)
+            });
+            let aim = self.within.as_ref().map_or(aim, |within| within.aim(aim));
+            let error = match self.tries.start(&cluster, worker, aim) {
                 Ok(picked) => return Ok(picked),
                 Err(error) => error,
             };
-            if self.tries.is_crowded() {
+            if matches!(error, CallError::Overloaded) && self.tries.is_fresh() {
+                // Every endpoint has as much as it may.
+                match &place {
+                    None => place = cluster.concurrency().join(),
+                    Some(place) => while_it_waits(session, place.called(deadline)).await?,
+                }
+                if place.is_some() {
+                    continue;
+                }
+            }
+            if self.tries.is_closed() {
                 while_it_waits(session, sleep_until(deadline.min(now + CROWDED))).await?;
                 self.tries.ask_again();
                 continue;
             }
-            if self.may(session, |tries, terms| tries.nowhere(terms)) {
-                continue;
+            if self.tries.is_crowded() {
+                if self.has_room(session, &cluster).await? {
+                    continue;
+                }
+            } else {
+                let elsewhere = row.is_some_and(|row| row.policies.destination.has_fallback());
+                if self.may(session, |tries, terms| {
+                    tries.nowhere(&error, elsewhere, terms)
+                }) {
+                    continue;
+                }
             }
             let failure = self.tries.last().unwrap_or(error.into());
             if !self.falls_back(session, &failure) {
                 return Err(Stop::Refused(failure));
             }
+            place = None;
             self.let_in(session).await?;
         }
+    }
+
+    /// Waits until there may be room for a connection; false if `pending` others do already.
+    async fn has_room(
+        &mut self,
+        session: &mut Session,
+        cluster: &Arc<Cluster>,
+    ) -> Result<bool, Stop> {
+        cluster.make_room();
+        self.tries.ask_again();
+        let concurrency = cluster.concurrency();
+        if self.tries.has_waited() {
+            let place = concurrency.join_again();
+            let called = place.called(self.clock.deadline());
+            while_it_waits(session, called).await?;
+            return Ok(true);
+        }
+        // There may be room by now; whoever finds none has the right to wait.
+        let may_wait = concurrency.join().is_some();
+        if may_wait {
+            self.tries.waits();
+        }
+        Ok(may_wait)
     }
 
     /// Whether a request that no backend has executed goes to another cluster.
@@ -187,6 +243,7 @@ impl Pass {
             return false;
         };
         self.chosen = next;
+        self.within = self.part(session);
         (self.tries, self.permit) = (Tries::default(), None);
         true
     }

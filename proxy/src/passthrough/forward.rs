@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use super::failure::is_idempotent;
 use crate::forward;
+use crate::refusals::{self, REQUEST_ID};
 use crate::upstream::CallPolicy;
 
 /// Adds the headers that say whom the request comes from.
@@ -17,6 +18,14 @@ pub(super) fn introduce(
 ) -> pingora_core::Result<()> {
     let peer = session.client_addr().and_then(|address| address.as_inet());
     forward::introduce(request, peer.map(std::net::SocketAddr::ip))
+}
+
+/// Gives a request an id, if its client gave it none.
+pub(super) fn name(request: &mut RequestHeader) -> pingora_core::Result<()> {
+    if request.headers.contains_key(REQUEST_ID) {
+        return Ok(());
+    }
+    request.insert_header(REQUEST_ID, &*refusals::request_id(None))
 }
 
 /// The key, and the word that it is the gateway's, for a request that is only safe to repeat with one and has none.

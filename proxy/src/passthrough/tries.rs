@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::error::GatewayError;
 use crate::upstream::{
-    Attempt, CallError, CallPolicy, Cluster, Endpoint, RetryPermit, RetryReason, Tried,
+    Aim, Attempt, CallError, Cluster, Endpoint, NoRetry, RetryPermit, RetryReason, RetryTerms,
+    Tried,
 };
 
 /// How often a kept connection that turns out to be closed is replaced without further ado.
@@ -26,8 +27,12 @@ const SECOND_CHANCES: u32 = 2;
 #[derive(Debug, Default)]
 pub(super) struct Tries {
     tried: Tried,
-    /// Those of `tried` that may be asked again soon: they had no connection free, or closed one.
+    /// Those of `tried` that there is no connection to, nor room for one.
     crowded: Tried,
+    /// Those of `tried` that may be asked again soon: they closed a connection.
+    closed: Tried,
+    /// It waits for room, or has waited.
+    has_waited: bool,
     replaced: u32,
     second_chances: u32,
     series: Option<Series>,
@@ -40,13 +45,16 @@ pub(super) struct Tries {
     not_before: Option<Instant>,
     begun: bool,
     last: Option<GatewayError>,
+    /// There would have been another try.
+    denied: Option<NoRetry>,
 }
 
 /// What a request may do to be answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms<'a> {
     pub cluster: &'a Arc<Cluster>,
-    pub policy: &'a CallPolicy,
+    /// When it is tried again.
+    pub retry: Option<&'a RetryTerms>,
     /// Whether it may be sent again even if it may have been executed.
     pub repeatable: bool,
     pub deadline: Instant,
@@ -61,12 +69,15 @@ impl Tries {
         &mut self,
         cluster: &Arc<Cluster>,
         worker: usize,
+        aim: Aim<'_>,
     ) -> Result<(Attempt, SocketAddr), CallError> {
         loop {
-            let mut picked = cluster.pick(worker, &self.tried);
+            let mut picked = cluster.pick(worker, &self.tried, aim);
             if picked.is_err() && self.anywhere && !self.tried.is_empty() {
-                (self.tried, self.crowded) = (Tried::new(), Tried::new());
-                picked = cluster.pick(worker, &self.tried);
+                self.tried.clear();
+                self.crowded.clear();
+                self.closed.clear();
+                picked = cluster.pick(worker, &self.tried, aim);
             }
             self.anywhere = false;
             let attempt = picked?;
@@ -90,16 +101,40 @@ impl Tries {
         self.not_before.take()
     }
 
-    /// Whether endpoints that were passed over may have a connection soon.
+    /// Whether nobody has been asked.
+    pub(super) fn is_fresh(&self) -> bool {
+        !self.begun && self.last.is_none()
+    }
+
+    /// Whether endpoints that were passed over may have room soon.
     pub(super) fn is_crowded(&self) -> bool {
         !self.crowded.is_empty()
     }
 
+    /// Whether endpoints that were passed over may take another connection.
+    pub(super) fn is_closed(&self) -> bool {
+        !self.closed.is_empty()
+    }
+
     /// Endpoints that were passed over are asked again.
     pub(super) fn ask_again(&mut self) {
-        let again = std::mem::take(&mut self.crowded);
-        self.tried
-            .retain(|tried| !again.iter().any(|other| Arc::ptr_eq(other, tried)));
+        let crowded = std::mem::take(&mut self.crowded);
+        let closed = std::mem::take(&mut self.closed);
+        let is_one = |tried: &Arc<Endpoint>| {
+            let mut again = crowded.iter().chain(&closed);
+            again.any(|other| Arc::ptr_eq(other, tried))
+        };
+        self.tried.retain(|tried| !is_one(tried));
+    }
+
+    /// It waits for room from now on.
+    pub(super) fn waits(&mut self) {
+        self.has_waited = true;
+    }
+
+    /// Whether it has the right to wait for room.
+    pub(super) fn has_waited(&self) -> bool {
+        self.has_waited
     }
 
     /// The endpoint is not to be asked again while there are others.
@@ -131,7 +166,7 @@ impl Tries {
         self.elsewhere(endpoint, error);
         if self.second_chances < SECOND_CHANCES {
             self.second_chances += 1;
-            self.crowded.push(Arc::clone(endpoint));
+            self.closed.push(Arc::clone(endpoint));
         }
     }
 
@@ -141,13 +176,36 @@ impl Tries {
         self.replaced <= REPLACED
     }
 
-    /// What follows when there is no endpoint left that a request which was never executed could go to.
-    pub(super) fn nowhere(&mut self, terms: Terms<'_>) -> bool {
+    /// What follows when there is no endpoint left that a request which was never executed could go to. `elsewhere`:
+    /// another cluster takes it.
+    pub(super) fn nowhere(&mut self, error: &CallError, elsewhere: bool, terms: Terms<'_>) -> bool {
         let reason = match &self.last {
+            _ if elsewhere => return false,
+            None => return self.nobody(error, terms),
             Some(GatewayError::Call(error)) if error.never_executed() => never_reached(error),
-            _ => return false,
+            Some(_) => return false,
         };
         self.again(reason, None, terms)
+    }
+
+    /// What follows when nobody could be asked so far: a route that tries again where no connection comes about
+    /// waits for somebody who can be reached. The budget has no say in it: it adds no load.
+    fn nobody(&mut self, error: &CallError, terms: Terms<'_>) -> bool {
+        let unreachable =
+            matches!(error, CallError::NoHealthyUpstream(_)) && terms.cluster.is_out_of_reach();
+        let retry = terms
+            .retry
+            .filter(|retry| unreachable && retry.wants(RetryReason::Connect));
+        let Some(retry) = retry else {
+            return false;
+        };
+        let now = Instant::now();
+        let series = self.series.get_or_insert_with(|| retry.series());
+        let Next::Again(wait) = series.after(now, terms.deadline, None) else {
+            return false;
+        };
+        self.not_before = (!wait.is_zero()).then(|| now + wait);
+        true
     }
 
     /// Whether there is another try as the policy has it.
@@ -157,8 +215,7 @@ impl Tries {
         pushback: Option<Pushback>,
         terms: Terms<'_>,
     ) -> bool {
-        let policy = terms.policy.retry.as_ref();
-        let Some(retry) = policy.filter(|retry| retry.wants(reason)) else {
+        let Some(retry) = terms.retry.filter(|retry| retry.wants(reason)) else {
             return false;
         };
         let executed = !matches!(reason, RetryReason::Connect | RetryReason::RefusedStream);
@@ -172,9 +229,15 @@ impl Tries {
         };
         // The one before is over: its place is free.
         self.permit = None;
-        self.permit = terms.cluster.may_retry(now);
-        if self.permit.is_none() {
-            return false;
+        // What could not be connected to had no load of it.
+        if reason != RetryReason::Connect {
+            match terms.cluster.may_retry(now) {
+                Ok(permit) => self.permit = Some(permit),
+                Err(denied) => {
+                    self.denied = Some(denied);
+                    return false;
+                }
+            }
         }
         self.not_before = (!wait.is_zero()).then(|| now + wait);
         (self.anywhere, self.reason) = (true, Some(reason));
@@ -196,7 +259,20 @@ impl Tries {
 
     /// What the request ends with.
     pub(super) fn last(&mut self) -> Option<GatewayError> {
-        self.last.take()
+        let last = self.last.take()?;
+        let Some(why) = self.denied.take() else {
+            return Some(last);
+        };
+        Some(match last {
+            GatewayError::Call(error) => GatewayError::Call(CallError::NotTriedAgain {
+                error: Box::new(error),
+                why,
+            }),
+            GatewayError::Broken(what) => {
+                GatewayError::Broken(format!("{what}; not tried again: {why}"))
+            }
+            other => other,
+        })
     }
 }
 

@@ -19,8 +19,8 @@ const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// The fields of one route's limit.
 #[derive(Debug)]
 pub(super) struct Fields {
-    /// The route's name as a string of structured fields.
-    name: String,
+    /// The route's name as a string of structured fields, up to the number of requests.
+    limit: String,
     policy: HeaderValue,
 }
 
@@ -28,7 +28,8 @@ impl Fields {
     pub(super) fn new(route: &str, limit: &RateLimit) -> Self {
         let name = quoted(route);
         let policy = policy(&name, limit);
-        Self { name, policy }
+        let limit = name + ";r=";
+        Self { limit, policy }
     }
 
     pub(super) fn add(&self, ticket: &Ticket, headers: &mut Headers) {
@@ -45,9 +46,7 @@ impl Fields {
 
     fn limit(&self, decision: &Decision) -> Option<HeaderValue> {
         let mut number = itoa::Buffer::new();
-        let mut text = SmallVec::<[u8; 96]>::new();
-        text.extend_from_slice(self.name.as_bytes());
-        text.extend_from_slice(b";r=");
+        let mut text = SmallVec::<[u8; 128]>::from_slice(self.limit.as_bytes());
         text.extend_from_slice(number.format(decision.remaining).as_bytes());
         if !decision.reset_after.is_zero() {
             text.extend_from_slice(b";t=");

@@ -11,6 +11,12 @@ use transcode::{Captures, Variable};
 
 use crate::edge::Head;
 
+/// What each part begins with, so that no two lists of parts give the same bytes.
+const MISSING: u8 = 0;
+const TEXT: u8 = 1;
+const V4: u8 = 4;
+const V6: u8 = 6;
+
 /// The parts of a key.
 #[derive(Debug)]
 pub(super) struct Key(Box<[RateKey]>);
@@ -40,8 +46,14 @@ impl Key {
         for part in &self.0 {
             match part {
                 RateKey::Address => match request.head.peer().ip().to_canonical() {
-                    IpAddr::V4(address) => push(&mut bytes, Some(&address.octets())),
-                    IpAddr::V6(address) => push(&mut bytes, Some(&address.octets()[..8])),
+                    IpAddr::V4(address) => {
+                        bytes.push(V4);
+                        bytes.extend_from_slice(&address.octets());
+                    }
+                    IpAddr::V6(address) => {
+                        bytes.push(V6);
+                        bytes.extend_from_slice(&address.octets()[..8]);
+                    }
                 },
                 RateKey::Header(name) => push(&mut bytes, request.head.header(name)),
                 RateKey::Path(name) => push(
@@ -64,12 +76,12 @@ impl<'a> Keyed<'a> {
     }
 }
 
-/// Appends a part so that no two lists of parts give the same bytes.
+/// Appends a part of any length.
 fn push(bytes: &mut Bytes, part: Option<&[u8]>) {
     match part {
-        None => bytes.push(0),
+        None => bytes.push(MISSING),
         Some(part) => {
-            bytes.push(1);
+            bytes.push(TEXT);
             bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
             bytes.extend_from_slice(part);
         }

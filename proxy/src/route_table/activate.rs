@@ -3,15 +3,18 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
-use mesh_config::model::Route;
+use http::{HeaderName, HeaderValue};
+use mesh_config::model::{Route, Transcode};
 
-use super::compile::{Plan, Planned, PlannedRow};
-use super::policies::{Policies, call_policy};
-use super::{Kept, RouteTable, Row, Target, Transcoded};
+use super::passed::PassedMethod;
+use super::plan::{Plan, Planned, PlannedRow};
+use super::policies::{Policies, call_policy, repeated};
+use super::{Kept, RouteTable, Row, Streamed, Target, Transcoded};
+use crate::grpc::{Known, Messages, Passed};
 use crate::metrics::RouteLabels;
 use crate::system::Served;
-use crate::upstream::{Cluster, Upstreams};
+use crate::upstream::{Cluster, Method, Repeats, Upstreams};
+use transcode::Binding;
 
 /// Whose clusters `/api/v1/health` speaks for.
 const COUNTER: &str = "counter.CounterService";
@@ -25,6 +28,7 @@ impl Plan {
         let served = Arc::new(self.served(&kept.upstreams));
         let policies = Policies::of_routes(&self.snapshot, kept);
         let routes = &self.snapshot.routes;
+        let waiting = self.waiting.first().map(|waiting| waiting.what.clone());
         let rows = self.rows.into_iter().filter_map(|row| {
             let policies = row.source.and_then(|index| policies.get(index));
             let route = row.source.and_then(|index| routes.get(index));
@@ -34,6 +38,7 @@ impl Plan {
         let table = Arc::new(RouteTable {
             rows: rows.collect(),
             router: self.router,
+            waiting,
         });
         kept.states.tell(&table);
         table
@@ -42,7 +47,7 @@ impl Plan {
     fn served(&self, upstreams: &Upstreams) -> Served {
         let mut served = Served::default();
         for row in &self.rows {
-            if let Planned::Transcode { binding, .. } = &row.action {
+            if let Some(binding) = row.action.binding() {
                 for cluster in self
                     .destinations(row)
                     .filter_map(|name| upstreams.get(name))
@@ -86,17 +91,25 @@ impl PlannedRow {
                 binding,
                 method,
                 max_body,
-            } => Target::Transcode(Box::new(Transcoded {
-                content_type: HeaderValue::from_str(binding.content_type()).ok()?,
-                policy: call_policy(route, &binding, binding.dedupe.as_deref(), kept),
-                http_policy: call_policy(route, &binding, None, kept),
-                binding: *binding,
+            } => Target::Transcode(Box::new(transcoded(
+                (*binding, method, max_body),
+                route,
+                kept,
+            )?)),
+            Planned::Stream {
+                binding,
                 method,
                 max_body,
+                form,
+            } => Target::Stream(Box::new(Streamed {
+                transcoded: transcoded((*binding, method, max_body), route, kept)?,
+                form,
+                idle_timeout: route?.idle_timeout.get(),
             })),
-            Planned::Stream(binding) => Target::Stream(binding),
+            Planned::Grpc(methods) => Target::Grpc(Box::new(passed(methods, route, kept))),
             Planned::PassThrough => Target::PassThrough,
             Planned::Redirect(redirect) => Target::Redirect(redirect),
+            Planned::Waiting(what, errors) => Target::Waiting { what, errors },
             Planned::System(page, errors) => Target::System {
                 page,
                 errors,
@@ -124,10 +137,7 @@ impl PlannedRow {
 
     /// Where the variable of that name stands among those of the path.
     fn variable(&self, name: Option<&str>) -> Option<usize> {
-        let Planned::Transcode { binding, .. } = &self.action else {
-            return None;
-        };
-        let variables = binding.template.variables();
+        let variables = self.action.binding()?.template.variables();
         variables
             .iter()
             .position(|variable| Some(&*variable.name()) == name)
@@ -138,19 +148,73 @@ impl PlannedRow {
             [method] => method.clone(),
             _ => "*".to_owned(),
         };
-        let grpc = match &self.action {
-            Planned::Transcode { binding, .. } => {
-                Some((binding.service.clone(), binding.method.clone()))
-            }
-            Planned::Stream(_)
-            | Planned::PassThrough
-            | Planned::Redirect(_)
-            | Planned::System(..) => None,
-        };
+        let binding = self.action.binding();
+        let grpc = binding.map(|binding| (binding.service.clone(), binding.method.clone()));
         RouteLabels {
             method,
             endpoint: self.pattern.clone(),
             grpc,
         }
     }
+}
+
+fn passed(methods: Vec<PassedMethod>, route: Option<&Route>, kept: &Kept) -> Passed {
+    let known = methods.into_iter().map(|method| {
+        let path: Box<str> = method.method.path().into();
+        let labels = RouteLabels {
+            method: "POST".to_owned(),
+            endpoint: path.to_string(),
+            grpc: Some((method.service, method.name)),
+        };
+        let repeats = Repeats {
+            idempotent: method.idempotent,
+            dedupe: method.dedupe.as_deref(),
+        };
+        let known = Known {
+            policy: repeated(route, &path, repeats, kept),
+            method: method.method,
+            client_streaming: method.streams.0,
+            server_streaming: method.streams.1,
+            stats: kept.metrics.route(labels),
+            messages: method.messages,
+            safe: method.safe,
+        };
+        (path, known)
+    });
+    Passed {
+        methods: known.collect(),
+        policy: repeated(route, "gRPC", Repeats::default(), kept),
+        compression: route.and_then(|route| route.compression).unwrap_or(true),
+        idle_timeout: route
+            .map_or(Route::DEFAULT_IDLE_TIMEOUT, |route| route.idle_timeout)
+            .get(),
+        max_body: Transcode::DEFAULT_MAX_BODY.get(),
+    }
+}
+
+/// `None` cannot be, as above.
+fn transcoded(
+    (binding, method, max_body): (Binding, Method, usize),
+    route: Option<&Route>,
+    kept: &Kept,
+) -> Option<Transcoded> {
+    let options = route.and_then(Route::transcode);
+    let names = options.map(|options| options.request_metadata.iter());
+    let name = |name: &String| HeaderName::from_bytes(name.as_bytes()).ok();
+    Some(Transcoded {
+        crossing: names.into_iter().flatten().filter_map(name).collect(),
+        messages: Messages {
+            codec: Arc::clone(binding.codec()),
+            input: binding.input,
+            output: binding.output,
+        },
+        compression: options.is_some_and(|options| options.compression),
+        returning: options.map_or_else(Default::default, |options| options.response_metadata),
+        content_type: HeaderValue::from_str(binding.content_type()).ok()?,
+        policy: call_policy(route, &binding, binding.dedupe.as_deref(), kept),
+        http_policy: call_policy(route, &binding, None, kept),
+        binding,
+        method,
+        max_body,
+    })
 }

@@ -6,87 +6,53 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use mesh_config::model::{self, Action, DescriptorSource, PathMatch, Route};
+use mesh_config::model::{self, Action, Route};
 use mesh_config::{Problem, Problems, Snapshot};
 use transcode::{
-    Binding, CompileError, Entry, Errors, PathPattern, Profile, Request, Router, RouterBuilder,
-    Schema, Transcoder,
+    Entry, JsonOptions, PathPattern, Profile, RouterBuilder, Schema, Transcoder, UnknownFields,
 };
 
-use super::words::{choices, host_pattern, path_pattern, pattern};
-use super::{Conditions, Found, SystemPage, policies, variables};
-use crate::edge::Head;
+use super::passed;
+use super::plan::{Plan, Planned, PlannedRow, Waiting};
+use super::words::{host_pattern, path_pattern, pattern};
+use super::{Conditions, SystemPage, policies, sources, waiting};
 use crate::shaping::Redirect;
-use crate::upstream::Method;
 
 /// The profile whose routes bring the gateway's own pages with them.
 const PHASE1: &str = "phase1";
-
-/// A compiled configuration that nothing serves yet.
-#[derive(Debug)]
-pub struct Plan {
-    /// What it was compiled from.
-    pub snapshot: Arc<Snapshot>,
-    /// All messages and services that it knows.
-    pub schema: Arc<Schema>,
-    /// The rows, in file order.
-    pub rows: Vec<PlannedRow>,
-    pub(super) router: Router<u32>,
-}
-
-/// A row before it has clusters and numbers.
-#[derive(Debug)]
-pub struct PlannedRow {
-    /// The route's name.
-    pub route: Arc<str>,
-    /// Template, path or expression.
-    pub pattern: String,
-    /// What it asks beside host and path.
-    pub conditions: Conditions,
-    /// Which route of the snapshot it is of; none for the gateway's own pages.
-    pub source: Option<usize>,
-    /// How long a call may take.
-    pub timeout: Duration,
-    /// What it does.
-    pub action: Planned,
-}
-
-/// What a planned row does.
-#[derive(Debug)]
-pub enum Planned {
-    /// Transcodes.
-    Transcode {
-        /// From request to message and back.
-        binding: Box<Binding>,
-        /// The method's prepared request head.
-        method: Method,
-        /// The largest request body.
-        max_body: usize,
-    },
-    /// Would stream, which this version does not: it says so.
-    Stream(Box<Binding>),
-    /// Passes HTTP through.
-    PassThrough,
-    /// Sends the client elsewhere.
-    Redirect(Redirect),
-    /// Answers a page of the gateway's own.
-    System(SystemPage, Arc<Errors>),
-}
 
 /// Compiles a snapshot.
 ///
 /// # Errors
 /// Every mistake that the descriptors, profiles and routes have together.
 pub fn compile(snapshot: &Arc<Snapshot>) -> Result<Plan, Problems> {
-    let schema = Arc::new(schema(snapshot)?);
+    let schema = Arc::new(sources::schema(snapshot)?);
+    compile_with(snapshot, schema, waiting::unknown(snapshot))
+}
+
+/// Compiles what a snapshot would be with the descriptors of another one; services that they do not have are left out.
+///
+/// # Errors
+/// Every mistake but that.
+pub(crate) fn compile_as_of(snapshot: &Arc<Snapshot>, schema: Schema) -> Result<Plan, Problems> {
+    let schema = sources::with_rules(snapshot, schema)?;
+    compile_with(snapshot, Arc::new(schema), Some("not there".to_owned()))
+}
+
+fn compile_with(
+    snapshot: &Arc<Snapshot>,
+    schema: Arc<Schema>,
+    unknown: Option<String>,
+) -> Result<Plan, Problems> {
     let mut compiler = Compiler {
         snapshot,
-        transcoder: Transcoder::new(schema.clone()),
+        transcoder: Transcoder::new(schema.clone()).growing(unknown.is_some()),
+        unknown,
         profiles: BTreeMap::new(),
         router: RouterBuilder::new(),
         rows: Vec::new(),
+        waiting: Vec::new(),
         problems: Vec::new(),
         most_body: snapshot
             .listeners
@@ -95,6 +61,7 @@ pub fn compile(snapshot: &Arc<Snapshot>) -> Result<Plan, Problems> {
             .min()
             .unwrap_or(usize::MAX),
     };
+    compiler.log();
     compiler.listeners();
     compiler.profiles();
     for (index, route) in snapshot.routes.iter().enumerate() {
@@ -104,6 +71,7 @@ pub fn compile(snapshot: &Arc<Snapshot>) -> Result<Plan, Problems> {
     let Compiler {
         router,
         rows,
+        waiting,
         mut problems,
         ..
     } = compiler;
@@ -115,59 +83,33 @@ pub fn compile(snapshot: &Arc<Snapshot>) -> Result<Plan, Problems> {
             snapshot: snapshot.clone(),
             schema,
             rows,
+            waiting,
             router,
         }),
         _ => Err(Problems::new(problems)),
     }
 }
 
-/// The schema of all descriptor sources together; each is read by itself first, so that a broken one is named.
-fn schema(snapshot: &Snapshot) -> Result<Schema, Problems> {
-    let bytes = |source| match source {
-        &DescriptorSource::Builtin => proto::DESCRIPTOR_SET,
-        DescriptorSource::File(file) => file.content(),
-    };
-    let alone = snapshot
-        .descriptors
-        .iter()
-        .enumerate()
-        .filter_map(|(index, source)| {
-            let error = Schema::from_descriptor_sets([bytes(source)]).err()?;
-            Some(
-                snapshot
-                    .positions
-                    .problem(format!("descriptors[{index}]"), error.to_string()),
-            )
-        });
-    let problems: Vec<Problem> = alone.collect();
-    if !problems.is_empty() {
-        return Err(Problems::new(problems));
-    }
-    Schema::from_descriptor_sets(snapshot.descriptors.iter().map(bytes)).map_err(|error| {
-        snapshot
-            .positions
-            .problem("descriptors", error.to_string())
-            .into()
-    })
-}
-
 /// A route and where it stands.
-struct Source<'s> {
-    index: usize,
-    at: String,
-    route: &'s Route,
+pub(super) struct Source<'s> {
+    pub(super) index: usize,
+    pub(super) at: String,
+    pub(super) route: &'s Route,
 }
 
 /// Collects rows and problems.
-struct Compiler<'s> {
-    snapshot: &'s Snapshot,
-    transcoder: Transcoder,
-    profiles: BTreeMap<String, Arc<Profile>>,
+pub(super) struct Compiler<'s> {
+    pub(super) snapshot: &'s Snapshot,
+    pub(super) transcoder: Transcoder,
+    /// Where services may still come from.
+    pub(super) unknown: Option<String>,
+    pub(super) profiles: BTreeMap<String, Arc<Profile>>,
     router: RouterBuilder<u32>,
-    rows: Vec<PlannedRow>,
+    pub(super) rows: Vec<PlannedRow>,
+    pub(super) waiting: Vec<Waiting>,
     problems: Vec<Problem>,
     /// What every listener lets in.
-    most_body: usize,
+    pub(super) most_body: usize,
 }
 
 impl<'s> Source<'s> {
@@ -179,7 +121,12 @@ impl<'s> Source<'s> {
         }
     }
 
-    fn planned(&self, pattern: String, conditions: Conditions, action: Planned) -> PlannedRow {
+    pub(super) fn planned(
+        &self,
+        pattern: String,
+        conditions: Conditions,
+        action: Planned,
+    ) -> PlannedRow {
         PlannedRow {
             route: self.route.name.as_str().into(),
             pattern,
@@ -192,6 +139,15 @@ impl<'s> Source<'s> {
 }
 
 impl Compiler<'_> {
+    fn log(&mut self) {
+        if let Some(filter) = &self.snapshot.log
+            && let Err(why) = service_kit::telemetry::check_filter(filter)
+        {
+            self.problems
+                .push(self.snapshot.positions.problem("log", why));
+        }
+    }
+
     /// One edge serves all listeners, and it has one set of limits.
     fn listeners(&mut self) {
         let listeners = &self.snapshot.listeners;
@@ -227,113 +183,61 @@ impl Compiler<'_> {
         }
     }
 
-    fn problem(&mut self, path: impl Into<String>, why: impl Into<String>) {
+    pub(super) fn problem(&mut self, path: impl Into<String>, why: impl Into<String>) {
         self.problems
             .push(self.snapshot.positions.problem(path, why));
     }
 
     fn route(&mut self, source: &Source<'_>) {
-        match &source.route.action {
-            Action::Transcode(transcode) => self.transcode(source, transcode),
-            Action::PassThrough => {
-                let path = &source.route.matches.path;
-                let conditions = Conditions::of(source.route, None);
-                let row = source.planned(pattern(path), conditions, Planned::PassThrough);
-                self.insert(source, path_pattern(path), false, row);
+        let path = &source.route.matches.path;
+        let action = match &source.route.action {
+            Action::Transcode(transcode) => return self.transcode(source, transcode),
+            Action::PassThrough if self.goes_to_grpc(source.route) => {
+                // Clients of Connect may know more of a message than the descriptors here.
+                let options = JsonOptions {
+                    unknown_fields: UnknownFields::Ignore,
+                    ..JsonOptions::default()
+                };
+                let codec = self.transcoder.codec(options);
+                Planned::Grpc(passed::methods(&codec, path))
             }
-            Action::Redirect(redirect) => {
-                let path = &source.route.matches.path;
-                let conditions = Conditions::of(source.route, None);
-                let redirect = Planned::Redirect(Redirect::new(source.route, redirect));
-                let row = source.planned(pattern(path), conditions, redirect);
-                self.insert(source, path_pattern(path), false, row);
-            }
-        }
+            Action::PassThrough => Planned::PassThrough,
+            Action::Redirect(redirect) => Planned::Redirect(Redirect::new(source.route, redirect)),
+        };
+        let conditions = Conditions::of(source.route, None);
+        let row = source.planned(pattern(path), conditions, action);
+        self.insert(source, path_pattern(path), false, row);
     }
 
-    fn transcode(&mut self, source: &Source<'_>, transcode: &model::Transcode) {
-        // A profile that is missing or broken has been told of already.
-        let Some(profile) = self.profiles.get(transcode.profile.as_str()).cloned() else {
-            return;
-        };
-        let services: Vec<&str> = transcode
-            .services
-            .iter()
-            .map(|service| service.as_str())
-            .collect();
-        let request = Request {
-            services: &services,
-            profile: &profile,
-            json: choices(transcode),
-            unannotated: transcode.unannotated,
-        };
-        let bindings = match self.transcoder.bindings(&request) {
-            Ok(bindings) => bindings,
-            Err(errors) => {
-                return errors
-                    .into_iter()
-                    .for_each(|error| self.compile_error(&source.at, error));
-            }
-        };
-        for (path, why) in variables::unknown(source.route, &bindings) {
-            self.problem(format!("{}.{path}", source.at), why);
-        }
-        for binding in bindings {
-            self.binding(source, transcode, binding);
-        }
+    /// Whether the clusters of a route that passes requests on speak gRPC; either all of them do, or none.
+    fn goes_to_grpc(&self, route: &Route) -> bool {
+        let first = policies::destinations(route).next();
+        let is_it = |cluster: &&Arc<model::Cluster>| Some(cluster.name.as_str()) == first;
+        let cluster = self.snapshot.clusters.iter().find(is_it);
+        cluster.is_some_and(|cluster| cluster.protocol == model::Protocol::Grpc)
     }
 
-    fn compile_error(&mut self, at: &str, error: CompileError) {
-        match error {
-            CompileError::Service { index, why } => {
-                self.problem(format!("{at}.transcode.services[{index}]"), why)
-            }
-            CompileError::Profile(error) if error.path.starts_with("profiles.") => {
-                self.problem(error.path, error.why)
-            }
-            CompileError::Profile(error) => {
-                self.problem(format!("{at}.transcode.profile"), error.to_string())
-            }
-        }
-    }
-
-    fn binding(&mut self, source: &Source<'_>, transcode: &model::Transcode, binding: Binding) {
-        let method = match Method::new(&binding.grpc_path) {
-            Ok(method) => method,
-            Err(error) => {
-                let at = format!("{}.transcode.services", source.at);
-                return self.problem(at, error.to_string());
-            }
-        };
-        let conditions = Conditions::of(source.route, Some(&binding.http_method));
-        let (path, empty_segments) = (
-            PathPattern::Template(binding.template.clone()),
-            binding.empty_segments,
-        );
-        let pattern = binding.template.to_string();
-        let max_body = transcode.max_body.get().min(self.most_body);
-        let streams = binding.client_streaming || binding.server_streaming;
-        let action = match streams {
-            true => Planned::Stream(Box::new(binding)),
-            false => Planned::Transcode {
-                binding: Box::new(binding),
-                method,
-                max_body,
-            },
-        };
-        let row = source.planned(pattern, conditions, action);
-        self.insert(source, path, empty_segments, row);
-    }
-
-    fn insert(
+    pub(super) fn insert(
         &mut self,
         source: &Source<'_>,
         path: PathPattern,
         empty_segments: bool,
         row: PlannedRow,
     ) {
+        self.entry(source, path, empty_segments, self.rows.len());
+        self.rows.push(row);
+    }
+
+    /// Leads paths to a row.
+    pub(super) fn entry(
+        &mut self,
+        source: &Source<'_>,
+        path: PathPattern,
+        empty_segments: bool,
+        row: usize,
+    ) {
         // Rows are counted in 32 bits; a configuration of 512 KiB cannot have so many.
-        let value = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
+        let value = u32::try_from(row).unwrap_or(u32::MAX);
         let matches = &source.route.matches;
         let hosts = matches.hosts.iter().map(host_pattern).collect();
         let entry = Entry {
@@ -346,7 +250,6 @@ impl Compiler<'_> {
         if let Err(error) = self.router.insert(entry) {
             self.problem(format!("{}.match", source.at), error.to_string());
         }
-        self.rows.push(row);
     }
 
     /// The gateway's own pages, for the hosts of the first route with the profile that has them.
@@ -384,59 +287,5 @@ impl Compiler<'_> {
             let path = PathPattern::Exact(path.to_owned());
             self.insert(&Source::new(index, route), path, false, row);
         }
-    }
-}
-
-impl Conditions {
-    /// What a route asks; of a transcoded one also the method of the rule, and its own `match` beside the template.
-    fn of(route: &Route, rule_method: Option<&str>) -> Self {
-        let matches = &route.matches;
-        let own: Vec<String> = matches
-            .methods
-            .iter()
-            .map(|method| method.as_str().to_owned())
-            .collect();
-        let (methods, path) = match rule_method {
-            None => (own, PathMatch::Any),
-            Some("*") => (own, matches.path.clone()),
-            Some(method) => (vec![method.to_owned()], matches.path.clone()),
-        };
-        Self {
-            methods,
-            path,
-            headers: matches.headers.clone(),
-            query: matches.query.clone(),
-        }
-    }
-}
-
-impl Plan {
-    /// What the table will say of a request.
-    pub fn find(&self, head: &Head) -> Found {
-        super::find(
-            &self.router,
-            |index| self.row(index).map(|row| &row.conditions),
-            head,
-        )
-    }
-
-    /// The row of an index that [`Plan::find`] gave.
-    pub fn row(&self, index: u32) -> Option<&PlannedRow> {
-        self.rows.get(index as usize)
-    }
-
-    /// The route of a row; none for the gateway's own pages.
-    pub fn route(&self, row: &PlannedRow) -> Option<&Route> {
-        self.snapshot.routes.get(row.source?).map(Arc::as_ref)
-    }
-
-    /// The names of the clusters that answer a row's requests, the first one's first.
-    pub fn destinations(&self, row: &PlannedRow) -> impl Iterator<Item = &str> {
-        self.route(row).into_iter().flat_map(policies::destinations)
-    }
-
-    /// The names of the clusters that a row's requests or their copies go to, the first one's first.
-    pub fn clusters(&self, row: &PlannedRow) -> impl Iterator<Item = &str> {
-        self.route(row).into_iter().flat_map(policies::clusters)
     }
 }

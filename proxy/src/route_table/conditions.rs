@@ -1,8 +1,9 @@
 //! What a row asks of a request beside its host and the path that the router has matched.
 
-use mesh_config::model::{FieldMatch, PathMatch};
+use mesh_config::model::{FieldMatch, PathMatch, Route};
 
 use crate::edge::Head;
+use crate::grpc;
 
 /// A condition that a request does not meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub enum Unmet<'c> {
 }
 
 /// The conditions of one row; all have to hold.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Conditions {
     /// The methods that it takes; empty: any.
     pub methods: Vec<String>,
@@ -26,9 +27,33 @@ pub struct Conditions {
     pub headers: Vec<FieldMatch>,
     /// Conditions on query parameters.
     pub query: Vec<FieldMatch>,
+    /// A call of Connect by GET is taken, too.
+    pub connect_get: bool,
 }
 
 impl Conditions {
+    /// What a route asks; of a transcoded one also the method of the rule, and its own `match` beside the template.
+    pub(super) fn of(route: &Route, rule_method: Option<&str>) -> Self {
+        let matches = &route.matches;
+        let own: Vec<String> = matches
+            .methods
+            .iter()
+            .map(|method| method.as_str().to_owned())
+            .collect();
+        let (methods, path) = match rule_method {
+            None => (own, PathMatch::Any),
+            Some("*") => (own, matches.path.clone()),
+            Some(method) => (vec![method.to_owned()], matches.path.clone()),
+        };
+        Self {
+            methods,
+            path,
+            headers: matches.headers.clone(),
+            query: matches.query.clone(),
+            connect_get: false,
+        }
+    }
+
     /// Whether everything but the method fits.
     pub fn hold(&self, head: &Head) -> bool {
         self.unmet(head).is_none()
@@ -48,6 +73,11 @@ impl Conditions {
         header
             .map(|field| Unmet::Header(&field.name))
             .or_else(|| query().map(|field| Unmet::Query(&field.name)))
+    }
+
+    /// Whether a request is taken as if it had been made by this method.
+    pub fn takes(&self, head: &Head, method: &str) -> bool {
+        self.takes_method(method) || (self.connect_get && method == "GET" && grpc::is_get(head))
     }
 
     /// Whether the method is taken; `HEAD` is where `GET` is.
@@ -100,7 +130,7 @@ fn query_fits(field: &FieldMatch, query: Option<&str>) -> bool {
 }
 
 /// A name or value of a query as forms write it: `+` is a space; a broken escape stands as it is.
-fn decoded(text: &str) -> Vec<u8> {
+pub(crate) fn decoded(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.as_bytes();
     while let Some((first, rest)) = bytes.split_first() {

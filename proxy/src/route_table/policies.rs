@@ -9,7 +9,9 @@ use resilience::overload::Priority;
 use transcode::{Binding, Idempotency};
 
 use super::Kept;
+use crate::cors::Cors;
 use crate::destination::Destination;
+use crate::edge::{Head, Headers};
 use crate::fault::Fault;
 use crate::mirror::Mirror;
 use crate::rate_limit::RouteLimit;
@@ -33,17 +35,23 @@ pub struct Policies {
     pub(crate) fault: Option<Fault>,
     /// Where copies of them go.
     pub(crate) mirror: Option<Mirror>,
+    /// What browsers are told of it.
+    pub(crate) cors: Option<Cors>,
+    /// Answers that are passed through are compressed for clients that want that.
+    pub(crate) compression: bool,
 }
 
 impl Policies {
     /// The policies of every route, in file order. The clusters of the snapshot have been applied.
     pub(super) fn of_routes(snapshot: &Snapshot, kept: &Kept) -> Vec<Arc<Self>> {
         let clusters = kept.upstreams.of(&snapshot.clusters);
+        let slots = kept.entries.slots(&snapshot.clusters);
         let of = |route: &Arc<Route>| {
             Arc::new(Self {
                 destination: Destination::new(
                     route,
                     &clusters,
+                    &slots,
                     kept.states.of(route.name.as_str()),
                 ),
                 priority: Some(priority(route.priority)),
@@ -52,11 +60,23 @@ impl Policies {
                 forwarded: forwarded(route),
                 fault: fault(route, kept),
                 mirror: Mirror::new(route, &kept.mirrors, |name| kept.upstreams.get(name)),
+                cors: route.cors.as_ref().map(Cors::new),
+                compression: route.compression == Some(true),
             })
         };
         let policies = snapshot.routes.iter().map(of).collect();
         kept.limits.retain(snapshot);
         policies
+    }
+}
+
+impl Policies {
+    /// What stands in every answer to a request, whoever wrote it.
+    pub(crate) fn answer(&self, head: &Head, headers: &mut Headers) {
+        self.shaping.answer(headers);
+        if let Some(cors) = &self.cors {
+            cors.answer(head.header("origin"), headers);
+        }
     }
 }
 
@@ -110,14 +130,24 @@ pub(super) fn call_policy(
     dedupe: Option<&str>,
     kept: &Kept,
 ) -> CallPolicy {
-    let Some(route) = route else {
-        return CallPolicy::default();
-    };
-    let method = Repeats {
+    let repeats = Repeats {
         idempotent: binding.idempotency != Idempotency::Unknown,
         dedupe,
     };
-    let row = format!("{} {binding}", route.name.as_str());
+    repeated(route, &binding.to_string(), repeats, kept)
+}
+
+/// The same of a method that is called as `row`.
+pub(super) fn repeated(
+    route: Option<&Route>,
+    row: &str,
+    method: Repeats<'_>,
+    kept: &Kept,
+) -> CallPolicy {
+    let Some(route) = route else {
+        return CallPolicy::default();
+    };
+    let row = format!("{} {row}", route.name.as_str());
     let clusters: Vec<_> = route
         .clusters()
         .filter_map(|name| kept.upstreams.get(name.as_str()))

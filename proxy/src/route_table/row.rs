@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
+use mesh_config::model::ResponseMetadata;
 use transcode::{Binding, Captures, Errors, Variable};
 
 use super::{Conditions, Policies};
 use crate::destination::Chosen;
 use crate::edge::Head;
+use crate::grpc::{Messages, Passed};
 use crate::metrics::RouteStats;
 use crate::shaping::Redirect;
+use crate::stream::Form;
 use crate::system::Served;
 use crate::upstream::{CallPolicy, Cluster, Method};
 
@@ -40,12 +43,21 @@ pub struct Row {
 pub enum Target {
     /// A gRPC call.
     Transcode(Box<Transcoded>),
-    /// A streaming method, which this version says that it does not serve.
-    Stream(Box<Binding>),
+    /// A gRPC call that streams.
+    Stream(Box<Streamed>),
+    /// Calls of clients that speak gRPC themselves, handed on.
+    Grpc(Box<Passed>),
     /// The request as it is, to a backend that speaks HTTP.
     PassThrough,
     /// An answer that sends the client elsewhere.
     Redirect(Redirect),
+    /// Nothing yet: the descriptors that say how are waited for.
+    Waiting {
+        /// What is waited for, in words.
+        what: Arc<str>,
+        /// How failures of its profile look.
+        errors: Arc<Errors>,
+    },
     /// A page that the gateway answers itself.
     System {
         /// Which.
@@ -72,6 +84,25 @@ pub struct Transcoded {
     pub policy: CallPolicy,
     /// Of its answers.
     pub content_type: HeaderValue,
+    /// Headers that cross as metadata beside those that always do.
+    pub crossing: Box<[HeaderName]>,
+    /// Answers are compressed for clients that want that.
+    pub compression: bool,
+    /// What becomes of the metadata of replies.
+    pub returning: ResponseMetadata,
+    /// What clients of Connect send and get as JSON.
+    pub(crate) messages: Messages,
+}
+
+/// A transcoded row whose method streams.
+#[derive(Debug)]
+pub struct Streamed {
+    /// What it has like any other.
+    pub transcoded: Transcoded,
+    /// What clients get that do not say what they want.
+    pub(crate) form: Form,
+    /// How long the next message is waited for.
+    pub idle_timeout: Duration,
 }
 
 /// The pages of the Phase 1 contract that the gateway answers itself.
@@ -111,9 +142,35 @@ impl Row {
     pub fn shape(&self) -> Option<&Errors> {
         match &self.target {
             Target::Transcode(transcoded) => Some(&transcoded.binding.errors),
-            Target::Stream(binding) => Some(&binding.errors),
-            Target::System { errors, .. } => Some(errors),
-            Target::PassThrough | Target::Redirect(_) => None,
+            Target::Stream(streamed) => Some(&streamed.transcoded.binding.errors),
+            Target::System { errors, .. } | Target::Waiting { errors, .. } => Some(errors),
+            Target::Grpc(_) | Target::PassThrough | Target::Redirect(_) => None,
+        }
+    }
+
+    /// What it transcodes by, if it does.
+    pub(crate) fn transcoded(&self) -> Option<&Transcoded> {
+        match &self.target {
+            Target::Transcode(transcoded) => Some(transcoded),
+            Target::Stream(streamed) => Some(&streamed.transcoded),
+            _ => None,
+        }
+    }
+
+    /// Whether answers that the gateway writes are compressed for clients that want that.
+    pub(crate) fn compresses(&self) -> bool {
+        match &self.target {
+            Target::Grpc(passed) => passed.compression,
+            _ => self.transcoded().is_some_and(|row| row.compression),
+        }
+    }
+
+    /// How long the next message of a stream is waited for.
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        match &self.target {
+            Target::Stream(streamed) => streamed.idle_timeout,
+            Target::Grpc(passed) => passed.idle_timeout,
+            _ => self.timeout,
         }
     }
 
@@ -129,16 +186,22 @@ impl Row {
     pub(crate) fn variables(&self) -> &[Variable] {
         match &self.target {
             Target::Transcode(transcoded) => transcoded.binding.template.variables(),
-            Target::Stream(binding) => binding.template.variables(),
-            Target::PassThrough | Target::Redirect(_) | Target::System { .. } => &[],
+            Target::Stream(streamed) => streamed.transcoded.binding.template.variables(),
+            Target::Grpc(_)
+            | Target::PassThrough
+            | Target::Redirect(_)
+            | Target::System { .. }
+            | Target::Waiting { .. } => &[],
         }
     }
 
     /// The cluster that it goes to where nothing says otherwise, if it leaves the gateway.
     pub fn cluster(&self) -> Option<&Arc<Cluster>> {
         match &self.target {
-            Target::Transcode(_) | Target::PassThrough => self.policies.destination.primary(),
-            Target::Stream(_) | Target::Redirect(_) | Target::System { .. } => None,
+            Target::Transcode(_) | Target::Stream(_) | Target::Grpc(_) | Target::PassThrough => {
+                self.policies.destination.primary()
+            }
+            Target::Redirect(_) | Target::System { .. } | Target::Waiting { .. } => None,
         }
     }
 }

@@ -29,14 +29,17 @@ impl NewPrefix {
         })
     }
 
-    /// The path with the new prefix. Prefix and rest meet in one slash.
+    /// The path with the new prefix. Prefix and rest meet in one slash, and it never begins with two: that would be
+    /// a host to many readers.
     pub(super) fn in_path(&self, path: &str) -> String {
         let rest = self.rest(path);
         if rest.is_empty() {
             return self.prefix.to_string();
         }
-        let prefix = self.prefix.strip_suffix('/').unwrap_or(&self.prefix);
-        format!("{prefix}{rest}")
+        match self.prefix.strip_suffix('/').unwrap_or(&self.prefix) {
+            "" => format!("/{}", rest.trim_start_matches('/')),
+            prefix => format!("{prefix}{rest}"),
+        }
     }
 
     /// The path with the new prefix, and the query.
@@ -79,6 +82,9 @@ mod tests {
             ("/api/", "/", "/api/", "/"),
             ("/api", "/", "/api", "/"),
             ("/api", "/", "/api/x", "/x"),
+            ("/api", "/", "/api//x", "/x"),
+            ("/api", "/", "/api///", "/"),
+            ("/api", "/", "/api/x//y", "/x//y"),
             ("/", "/old", "/", "/old/"),
             ("/", "/old/", "/x", "/old/x"),
             ("/a/b", "/c", "/a/b//d", "/c//d"),

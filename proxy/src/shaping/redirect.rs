@@ -26,6 +26,8 @@ enum NewPath {
     Same,
     Whole(Box<str>),
     Prefix(NewPrefix),
+    /// Without the slash at its end.
+    Slashless,
 }
 
 // === impl Redirect ===
@@ -44,6 +46,16 @@ impl Redirect {
             scheme: redirect.scheme.as_deref().map(Into::into),
             host: redirect.host.as_deref().map(Into::into),
             path,
+        }
+    }
+
+    /// To the same path without the slash at its end, with method and body.
+    pub(crate) fn without_slash() -> Self {
+        Self {
+            status: 308,
+            scheme: None,
+            host: None,
+            path: NewPath::Slashless,
         }
     }
 
@@ -66,6 +78,7 @@ impl Redirect {
             NewPath::Same => path.into(),
             NewPath::Whole(path) => path.to_string(),
             NewPath::Prefix(prefix) => prefix.in_path(path),
+            NewPath::Slashless => path.strip_suffix('/').unwrap_or(path).into(),
         };
         location.push('/');
         write_visible(&mut location, path.trim_start_matches('/'));

@@ -1,7 +1,7 @@
 //! What a route changes and harms, in words: a line each for `explain`. Values of headers are not told: they may
 //! be credentials.
 
-use mesh_config::model::{Action, Fault, HeaderEdits, Route};
+use mesh_config::model::{Action, Cors, Fault, HeaderEdits, Origin, Route};
 
 /// Words and their lines, those of policies that are off left out.
 pub(crate) fn tell(route: &Route) -> Vec<(&'static str, String)> {
@@ -29,10 +29,27 @@ pub(crate) fn tell(route: &Route) -> Vec<(&'static str, String)> {
         ("rewrite", rewrite),
         ("request", edits(&route.request_headers)),
         ("response", edits(&route.response_headers)),
+        ("browsers", route.cors.as_deref().map(cors)),
+        (
+            "compress",
+            route.compression.map(|on| match on {
+                true => "answers, for clients that want that".to_owned(),
+                false => "nothing".to_owned(),
+            }),
+        ),
         ("fault", route.fault.as_ref().map(fault)),
     ];
     let on = |(word, line): (_, Option<String>)| Some((word, line?));
     lines.into_iter().filter_map(on).collect()
+}
+
+fn cors(cors: &Cors) -> String {
+    let origins: Vec<String> = cors.origins.iter().map(Origin::to_string).collect();
+    let credentials = match cors.credentials {
+        true => ", with credentials",
+        false => "",
+    };
+    format!("scripts of {}{credentials}", origins.join(", "))
 }
 
 fn given<const N: usize>(parts: [(&str, &Option<String>); N]) -> String {

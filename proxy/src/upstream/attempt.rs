@@ -3,6 +3,7 @@
 //! feeds the load, the breaker and the outlier detection of the endpoint alike.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use resilience::Verdict;
@@ -21,13 +22,19 @@ pub(crate) const CLOCK_SLACK: Duration = Duration::from_millis(10);
 pub struct Attempt {
     endpoint: Arc<Endpoint>,
     guard: Option<Guard>,
+    /// Where it counts as in flight beside the endpoint.
+    total: Option<Arc<AtomicUsize>>,
     worker: usize,
     departure: Departure,
     deadline: Option<Instant>,
     /// When its answer began, if that is known apart from its end.
     answered: Option<Instant>,
     impatient: bool,
+    /// Nobody waits for it, and the endpoint is not judged by it.
+    copy: bool,
     ended: bool,
+    /// It took no room that another one could have.
+    withdrawn: bool,
 }
 
 /// How a try sets out.
@@ -57,11 +64,20 @@ pub(crate) struct Ended {
 
 impl Attempt {
     pub(crate) fn start(picked: Picked, worker: usize, started: Instant) -> Self {
-        let Picked { endpoint, guard } = picked;
+        let Picked {
+            endpoint,
+            guard,
+            total,
+            near: _,
+        } = picked;
         endpoint.load.start();
+        if let Some(total) = &total {
+            total.fetch_add(1, Relaxed);
+        }
         Self {
             endpoint,
             guard,
+            total,
             worker,
             departure: Departure {
                 at: started,
@@ -69,8 +85,10 @@ impl Attempt {
             },
             deadline: None,
             impatient: false,
+            copy: false,
             answered: None,
             ended: false,
+            withdrawn: false,
         }
     }
 
@@ -79,6 +97,11 @@ impl Attempt {
     pub fn set_deadline(&mut self, deadline: Instant, impatient: bool) {
         self.deadline = Some(deadline);
         self.impatient = impatient;
+    }
+
+    /// Whether it is a copy of another call, by which the endpoint is not judged.
+    pub(crate) fn set_copy(&mut self, copy: bool) {
+        self.copy = copy;
     }
 
     /// The endpoint that was picked.
@@ -129,12 +152,18 @@ impl Attempt {
 
     /// It has not even begun: nothing is recorded, and a probe's place is given back.
     pub fn withdraw(mut self) {
-        self.ended = true;
+        self.withdrawn();
+    }
+
+    /// The same, and says when that was.
+    pub(crate) fn withdrawn(&mut self) -> Ended {
+        (self.ended, self.withdrawn) = (true, true);
+        let (now, latency) = (Instant::now(), Duration::ZERO);
+        let ended = Ended { now, latency };
         if let Some(guard) = self.guard.take() {
-            let (now, latency) = (Instant::now(), Duration::ZERO);
-            self.endpoint
-                .judged(guard, Verdict::Neutral, Ended { now, latency });
+            self.endpoint.judged(guard, Verdict::Neutral, ended);
         }
+        ended
     }
 
     /// No connection could be made to the endpoint: it is unusable until a probe succeeds.
@@ -171,10 +200,22 @@ impl Attempt {
         ended
     }
 
+    /// What it comes to if nobody waits for it any longer.
+    pub(crate) fn outcome_so_far(&self, now: Instant) -> Outcome {
+        if self.answered.is_some() {
+            Outcome::Ok
+        } else if self.deadline.is_some_and(|deadline| now >= deadline) {
+            Outcome::Timeout
+        } else {
+            Outcome::Cancelled
+        }
+    }
+
     /// What it says about the endpoint. A connection that cannot be made, or that the endpoint closes in good
     /// order, has states of its own.
     fn verdict(&self, outcome: Outcome, now: Instant) -> Verdict {
         match outcome {
+            _ if self.copy => Verdict::Neutral,
             Outcome::Ok | Outcome::CallerError => Verdict::Success,
             Outcome::Timeout if self.impatient && self.is_late(now) => Verdict::Neutral,
             Outcome::BackendError
@@ -196,17 +237,14 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.ended {
-            let late = self
-                .deadline
-                .is_some_and(|deadline| Instant::now() >= deadline);
-            self.record(if self.answered.is_some() {
-                Outcome::Ok
-            } else if late {
-                Outcome::Timeout
-            } else {
-                Outcome::Cancelled
-            });
+            self.record(self.outcome_so_far(Instant::now()));
         }
         self.endpoint.load.end();
+        if !self.withdrawn {
+            self.endpoint.concurrency.freed();
+        }
+        if let Some(total) = &self.total {
+            total.fetch_sub(1, Relaxed);
+        }
     }
 }

@@ -11,17 +11,19 @@ use http::{HeaderName, HeaderValue};
 use resilience::retry::Pushback;
 use tokio::time::Instant;
 
-use super::attempt::{Attempt, CLOCK_SLACK};
+use super::attempt::{Attempt, CLOCK_SLACK, Departure};
 use super::counters::Outcome;
-use super::error::{CallError, code};
+use super::endpoint::Endpoint;
+use super::error::{CallError, NoRetry, code};
 use super::exchange::Exchange;
 use super::http2::{Failure, RequestHead};
-use super::lane::{Slot, checkout};
+use super::lane::{NoStream, Slot, checkout};
 use super::method::Method;
 use super::policy::Terms;
 use super::reply::Reply;
 use super::retries::Reason;
-use super::timeout;
+use super::{message, timeout};
+use crate::compression::Coding;
 
 /// gRPC's way to say when to come again.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -34,6 +36,8 @@ pub(crate) enum TryError {
     NotSent(CallError),
     /// The endpoint did not take it.
     TurnedAway(CallError),
+    /// There is no connection to the endpoint, and the limits on them allow none now.
+    NoRoom,
     /// The connection or the stream broke before there was anything of an answer. It may have been executed.
     BrokeOff(CallError),
     /// The answer is none. It may have been executed.
@@ -51,10 +55,22 @@ pub struct Call<'a> {
     pub metadata: &'a [(HeaderName, HeaderValue)],
     /// The request message with its five-byte prefix.
     pub message: Bytes,
+    /// The value of `grpc-encoding`, which the cluster sets if it gets messages encoded.
+    pub coding: Option<&'static str>,
     /// How large the response message may be.
     pub max_response: usize,
     /// How long there is time, and when it may be repeated.
     pub terms: Terms<'a>,
+}
+
+// === impl Call ===
+
+impl Call<'_> {
+    /// Encodes the message, if that makes it smaller.
+    pub(super) fn compress(&mut self, coding: Coding) {
+        self.coding = Some(coding.as_str());
+        self.message = message::compressed(&self.message, coding);
+    }
 }
 
 // === impl TryError ===
@@ -63,11 +79,29 @@ impl TryError {
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::NotSent(CallError::Refused { .. }) => Outcome::GoneAway,
+            Self::NoRoom => Outcome::of_error(&CallError::Overloaded),
             Self::NotSent(error)
             | Self::TurnedAway(error)
             | Self::BrokeOff(error)
             | Self::Failed(error)
             | Self::TimedOut(error) => Outcome::of_error(error),
+        }
+    }
+
+    /// What a failure on the wire says of a try.
+    pub(crate) fn of(failure: Failure, endpoint: &Arc<str>) -> Self {
+        let endpoint = Arc::clone(endpoint);
+        match failure {
+            Failure::NotSent(why) => Self::NotSent(CallError::Connect { endpoint, why }),
+            Failure::NotCovered => Self::NotSent(CallError::Refused { endpoint }),
+            Failure::Reset(Reset::REFUSED_STREAM) => {
+                Self::TurnedAway(CallError::Refused { endpoint })
+            }
+            Failure::Reset(reason) => Self::BrokeOff(CallError::Reset(reason)),
+            Failure::Lost(why) => Self::BrokeOff(CallError::ConnectionLost(why)),
+            Failure::ResetMidway(reason) => Self::Failed(CallError::Reset(reason)),
+            Failure::LostMidway(why) => Self::Failed(CallError::ConnectionLost(why)),
+            Failure::Answer(error) => Self::Failed(error),
         }
     }
 
@@ -78,6 +112,7 @@ impl TryError {
             | Self::BrokeOff(error)
             | Self::Failed(error)
             | Self::TimedOut(error) => error,
+            Self::NoRoom => CallError::Overloaded,
         }
     }
 
@@ -123,23 +158,15 @@ impl Exchange for Call<'_> {
     ) -> Result<Reply, TryError> {
         let (endpoint, departure) = attempt.set_out();
         let name = endpoint.name();
-        let slot = checkout(endpoint, worker).await.map_err(|why| {
-            TryError::TurnedAway(CallError::Connect {
-                endpoint: Arc::clone(name),
-                why,
-            })
-        })?;
-        if slot.waited() {
-            // How long connections take says nothing about how long answers do.
-            departure.at = Instant::now();
-        }
-        departure.sent = true;
+        let slot = leave(endpoint, departure, worker).await?;
         let left = timeout::text(until.saturating_duration_since(departure.at));
         let head = RequestHead {
             path: self.method.path(),
             authority: name,
             timeout: left.as_bytes(),
             metadata: self.metadata,
+            coding: self.coding,
+            passed: false,
         };
         let sent = self.send(&slot, name, &head).await;
         on_time(sent, until)
@@ -154,13 +181,49 @@ impl Exchange for Call<'_> {
     }
 
     fn pushback(reply: &Reply) -> Option<Pushback> {
-        let of = |name: &str| reply.trailers.get(name).or(reply.headers.get(name));
-        match (of(PUSHBACK), of(RETRY_AFTER.as_str())) {
-            (Some(value), _) => Some(Pushback::of_grpc(value.as_bytes())),
-            (None, Some(value)) => Pushback::of_retry_after(value.as_bytes(), SystemTime::now()),
-            (None, None) => None,
-        }
+        pushback(reply)
     }
+
+    fn not_tried_again(mut reply: Reply, why: &NoRetry) -> Reply {
+        reply.message = match reply.message.as_str() {
+            "" => format!("not tried again: {why}"),
+            said => format!("{said}; not tried again: {why}"),
+        };
+        reply
+    }
+}
+
+/// When a backend wants to be called again.
+pub(super) fn pushback(reply: &Reply) -> Option<Pushback> {
+    let of = |name: &str| reply.trailers.get(name).or(reply.headers.get(name));
+    match (of(PUSHBACK), of(RETRY_AFTER.as_str())) {
+        (Some(value), _) => Some(Pushback::of_grpc(value.as_bytes())),
+        (None, Some(value)) => Pushback::of_retry_after(value.as_bytes(), SystemTime::now()),
+        (None, None) => None,
+    }
+}
+
+/// Gets a stream to an endpoint, and with it a try under way.
+pub(super) async fn leave<'e>(
+    endpoint: &'e Arc<Endpoint>,
+    departure: &mut Departure,
+    worker: usize,
+) -> Result<Slot<'e>, TryError> {
+    let slot = checkout(endpoint, worker)
+        .await
+        .map_err(|none| match none {
+            NoStream::NoRoom => TryError::NoRoom,
+            NoStream::Failed(why) => TryError::TurnedAway(CallError::Connect {
+                endpoint: Arc::clone(endpoint.name()),
+                why,
+            }),
+        })?;
+    if slot.waited() {
+        // How long connections take says nothing about how long answers do.
+        departure.at = Instant::now();
+    }
+    departure.sent = true;
+    Ok(slot)
 }
 
 impl Call<'_> {
@@ -174,21 +237,7 @@ impl Call<'_> {
             .connection()
             .call(head, self.message.clone(), self.max_response)
             .await;
-        answered.map_err(|failure| {
-            let endpoint = Arc::clone(endpoint);
-            match failure {
-                Failure::NotSent(why) => TryError::NotSent(CallError::Connect { endpoint, why }),
-                Failure::NotCovered => TryError::NotSent(CallError::Refused { endpoint }),
-                Failure::Reset(Reset::REFUSED_STREAM) => {
-                    TryError::TurnedAway(CallError::Refused { endpoint })
-                }
-                Failure::Reset(reason) => TryError::BrokeOff(CallError::Reset(reason)),
-                Failure::Lost(why) => TryError::BrokeOff(CallError::ConnectionLost(why)),
-                Failure::ResetMidway(reason) => TryError::Failed(CallError::Reset(reason)),
-                Failure::LostMidway(why) => TryError::Failed(CallError::ConnectionLost(why)),
-                Failure::Answer(error) => TryError::Failed(error),
-            }
-        })
+        answered.map_err(|failure| TryError::of(failure, endpoint))
     }
 }
 

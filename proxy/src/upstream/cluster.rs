@@ -1,9 +1,11 @@
 //! A cluster: its endpoints, the policy over them, its limits and its counts. The object lives as long as the
 //! configuration names the cluster; a reload changes it in place, so that nothing learnt is lost.
 
+mod calls;
+
 use std::fmt::Write;
 use std::sync::atomic::{
-    AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
 };
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,20 +19,22 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::calls::SentIn;
+use super::aim::Aim;
 use super::attempt::Attempt;
-use super::attempts;
-use super::call::Call;
+use super::checks::{CheckCounts, CheckOutcome};
 use super::concurrency::Concurrency;
+use super::control::Control;
 use super::counters::{Counters, Outcome};
 use super::endpoint::Endpoint;
 use super::error::CallError;
-use super::http::{HttpCall, HttpReply, Pools};
+use super::http::Pools;
 use super::membership::Found;
 use super::outliers::Outliers;
 use super::probe;
-use super::reply::Reply;
+use super::publishing::{Publisher, Selections};
 use super::retries::Retries;
-use super::selection::{NoPick, Picked, Selection, Tried, Turns};
+use super::selection::{NoPick, Picked, Setting, Tried, Turns};
 
 /// How far back the latencies count that hedges wait for.
 const LATENCY_WINDOW: Duration = Duration::from_secs(60);
@@ -41,6 +45,7 @@ pub(crate) const HTTP2_STREAMS: usize = 100;
 /// Backends that do the same, under one name.
 #[derive(Debug)]
 pub struct Cluster {
+    me: Weak<Self>,
     name: Arc<str>,
     config: ArcSwap<config::Cluster>,
     pub(super) members: Mutex<Vec<Arc<Endpoint>>>,
@@ -48,7 +53,8 @@ pub struct Cluster {
     pub(super) left_out: ArcSwap<Vec<Found>>,
     /// Told whenever the selection changes.
     pub(super) changed: Arc<Notify>,
-    selection: ArcSwap<Selection>,
+    pub(super) selections: ArcSwap<Selections>,
+    pub(super) publisher: Publisher,
     turns: Turns,
     concurrency: Arc<Concurrency>,
     pub(crate) http: Pools,
@@ -59,7 +65,13 @@ pub struct Cluster {
     ejections: AtomicU64,
     /// How long the answers of rows take that ask for it, by row and quantile.
     latencies: Mutex<Vec<(String, f64, Weak<LiveQuantile>)>>,
+    checks: CheckCounts,
+    /// Connections that are not used any more will be closed.
+    pub(super) trimming: AtomicBool,
     pub(super) workers: usize,
+    control: Arc<Control>,
+    /// What messages to its backends are encoded in.
+    coding: SentIn,
 }
 
 /// The right to one connection, given back on drop.
@@ -72,15 +84,33 @@ pub(crate) struct Reservation {
 // === impl Cluster ===
 
 impl Cluster {
-    pub(crate) fn new(config: &Arc<config::Cluster>, workers: usize) -> Arc<Self> {
-        let selection = Selection::new(&[], config, Instant::now());
-        Arc::new(Self {
-            name: config.name.as_str().into(),
+    pub(crate) fn new(config: &Arc<config::Cluster>, control: &Arc<Control>) -> Arc<Self> {
+        Self::named(config.name.as_str().into(), config, control)
+    }
+
+    /// One that is called otherwise than its configuration says.
+    pub(crate) fn named(
+        name: Arc<str>,
+        config: &Arc<config::Cluster>,
+        control: &Arc<Control>,
+    ) -> Arc<Self> {
+        let workers = control.workers;
+        let setting = Setting {
+            config,
+            place: &config.place,
+            subset: None,
+            now: Instant::now(),
+        };
+        let selections = Selections::none(&setting);
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            name,
             config: ArcSwap::new(Arc::clone(config)),
             members: Mutex::default(),
             left_out: ArcSwap::default(),
             changed: Arc::default(),
-            selection: ArcSwap::from_pointee(selection),
+            selections: ArcSwap::from_pointee(selections),
+            publisher: Publisher::default(),
             turns: Turns::default(),
             concurrency: Arc::new(Concurrency::new(config)),
             http: Pools::default(),
@@ -90,7 +120,11 @@ impl Cluster {
             outliers: Arc::new(Outliers::new()),
             ejections: AtomicU64::new(0),
             latencies: Mutex::default(),
+            checks: CheckCounts::default(),
+            trimming: AtomicBool::new(false),
             workers,
+            control: Arc::clone(control),
+            coding: SentIn::new(config),
         })
     }
 
@@ -98,30 +132,6 @@ impl Cluster {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
-    }
-
-    /// Calls a method of one of the backends. Dropping the future resets the stream.
-    ///
-    /// # Errors
-    /// If no backend has answered by the rules of gRPC. A gRPC status is a reply.
-    pub async fn unary(
-        self: &Arc<Self>,
-        worker: usize,
-        call: Call<'_>,
-    ) -> Result<Reply, CallError> {
-        attempts::run(self, worker, &call).await
-    }
-
-    /// Asks one of the backends, which speak HTTP. Dropping the future gives the request up.
-    ///
-    /// # Errors
-    /// If no backend has answered in HTTP. Any status is a reply.
-    pub async fn http(
-        self: &Arc<Self>,
-        worker: usize,
-        call: HttpCall<'_>,
-    ) -> Result<HttpReply, CallError> {
-        attempts::run(self, worker, &call).await
     }
 
     /// Waits for a free slot within the limits of the cluster; for callers that pick for themselves.
@@ -137,12 +147,17 @@ impl Cluster {
     ///
     /// # Errors
     /// `NoHealthyUpstream`, `CircuitOpen` or `Overloaded`.
-    pub fn pick(self: &Arc<Self>, worker: usize, tried: &Tried) -> Result<Attempt, CallError> {
+    pub fn pick(
+        self: &Arc<Self>,
+        worker: usize,
+        tried: &Tried,
+        aim: Aim<'_>,
+    ) -> Result<Attempt, CallError> {
         let now = Instant::now();
-        let picked = self.select(tried, now);
+        let picked = self.select(tried, aim, now);
         picked
             .map(|picked| Attempt::start(picked, worker, now))
-            .map_err(|none| self.no_pick(none, now))
+            .map_err(|none| self.no_pick(none, aim, now))
     }
 
     /// Whether a request would find an endpoint now, whatever breakers say.
@@ -159,7 +174,7 @@ impl Cluster {
     /// Whether too few endpoints are usable, so that all within reach take requests.
     #[must_use]
     pub fn panics(&self) -> bool {
-        self.selection.load().panics()
+        self.selections.load().all().panics()
     }
 
     /// Times that an endpoint was ejected.
@@ -203,6 +218,35 @@ impl Cluster {
         (now.in_flight, now.waiting)
     }
 
+    /// Health checks that ended so.
+    #[must_use]
+    pub fn health_checks(&self, outcome: CheckOutcome) -> u64 {
+        self.checks.get(outcome)
+    }
+
+    pub(crate) fn check_counts(&self) -> &CheckCounts {
+        &self.checks
+    }
+
+    /// Itself, for work that must not keep it.
+    pub(crate) fn downgraded(&self) -> Weak<Self> {
+        Weak::clone(&self.me)
+    }
+
+    pub(crate) fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Connections that are open or being opened.
+    pub(crate) fn reserved_connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
+    /// The endpoints that take requests now.
+    pub(crate) fn used(&self) -> Vec<Arc<Endpoint>> {
+        self.selections.load().endpoints()
+    }
+
     pub(crate) fn concurrency(&self) -> &Arc<Concurrency> {
         &self.concurrency
     }
@@ -212,22 +256,36 @@ impl Cluster {
     }
 
     /// An endpoint for a try, but none of `tried`.
-    pub(crate) fn select(&self, tried: &Tried, now: Instant) -> Result<Picked, NoPick> {
-        let selection = self.selection.load();
-        if selection.is_to_be_replaced(now) {
-            drop(selection);
+    pub(crate) fn select(
+        &self,
+        tried: &Tried,
+        aim: Aim<'_>,
+        now: Instant,
+    ) -> Result<Picked, NoPick> {
+        let mut selections = self.selections.load();
+        let due = |selections: &Selections| {
+            let selection = selections.of(aim.subset);
+            selection.is_some_and(|selection| selection.is_to_be_replaced(now))
+        };
+        if due(&selections) {
+            drop(selections);
             self.reselect();
-            return self.selection.load().pick(tried, &self.turns, now);
+            selections = self.selections.load();
         }
-        selection.pick(tried, &self.turns, now)
+        let selection = selections.of(aim.subset).ok_or(NoPick::NoneUsable)?;
+        let picked = selection.pick(tried, aim.key, &self.turns, now)?;
+        if let Some(near) = picked.near {
+            self.publisher.picked(near);
+        }
+        Ok(picked)
     }
 
     /// What a missing endpoint means to a call.
-    pub(crate) fn no_pick(&self, none: NoPick, now: Instant) -> CallError {
+    pub(crate) fn no_pick(&self, none: NoPick, aim: Aim<'_>, now: Instant) -> CallError {
         match none {
             NoPick::AllFull => CallError::Overloaded,
-            NoPick::NoneUsable => CallError::NoHealthyUpstream(self.why_none_usable(now)),
-            NoPick::AllRejected => self.all_rejected(now),
+            NoPick::NoneUsable => CallError::NoHealthyUpstream(self.why_none_usable(aim, now)),
+            NoPick::AllRejected => self.all_rejected(aim, now),
         }
     }
 
@@ -262,15 +320,21 @@ impl Cluster {
         self.config.load().connect_timeout.get()
     }
 
-    /// A line for people: three endpoints with their reasons.
     /// Whether no endpoint could be connected to just now.
     pub(crate) fn is_out_of_reach(&self) -> bool {
         let members = self.members.lock();
         !members.iter().any(|member| member.health.is_within_reach())
     }
 
-    fn why_none_usable(&self, now: Instant) -> Arc<str> {
-        let members = self.members.lock();
+    /// A line for people: three endpoints with their reasons.
+    fn why_none_usable(&self, aim: Aim<'_>, now: Instant) -> Arc<str> {
+        let mut members = self.members();
+        if let Some(subset) = aim.subset {
+            members.retain(|one| subset.has(&one.labels()));
+            if members.is_empty() {
+                return format!("no endpoint is of the subset {subset}").into();
+            }
+        }
         let reasons: Vec<_> = members
             .iter()
             .take(3)
@@ -297,14 +361,20 @@ impl Cluster {
         } else {
             String::new()
         };
-        format!("{}{more}", reasons.join("; ")).into()
+        let whose = aim
+            .subset
+            .map_or_else(String::new, |subset| format!("of the subset {subset}: "));
+        format!("{whose}{}{more}", reasons.join("; ")).into()
     }
 
     /// For what, and when the next probe may pass.
-    fn all_rejected(&self, now: Instant) -> CallError {
+    fn all_rejected(&self, aim: Aim<'_>, now: Instant) -> CallError {
         let members = self.members.lock();
+        let asked =
+            |member: &&Arc<Endpoint>| aim.subset.is_none_or(|subset| subset.has(&member.labels()));
         let breakers = members
             .iter()
+            .filter(asked)
             .filter(|member| member.health.is_within_reach())
             .filter_map(|member| Some((member.name(), member.circuit.breaker()?)));
         let next = breakers.min_by_key(|(_, breaker)| breaker.opens_in(now));
@@ -350,9 +420,28 @@ impl Cluster {
         })
     }
 
+    /// Lets go of the connections to endpoints that take no requests, if there may be no more connections: somebody needs
+    /// one to an endpoint that does.
+    pub(crate) fn make_room(&self) {
+        if self.connections.load(Relaxed) < self.config.load().limits.connections.get() {
+            return;
+        }
+        let used = self.used();
+        let is_used = |one: &Arc<Endpoint>| used.iter().any(|other| Arc::ptr_eq(one, other));
+        for endpoint in self.members() {
+            if endpoint.reserved.load(Relaxed) > 0
+                && endpoint.load.in_flight() == 0
+                && !is_used(&endpoint)
+            {
+                endpoint.let_go();
+            }
+        }
+    }
+
     /// Takes over a configuration; endpoints whose identity is unchanged stay.
     pub(crate) fn apply(self: &Arc<Self>, config: &Arc<config::Cluster>, runtime: &Handle) {
         self.config.store(Arc::clone(config));
+        self.coding.set(config);
         self.concurrency.set(config);
         self.retries.set(config);
         self.apply_members(config, runtime);
@@ -364,55 +453,9 @@ impl Cluster {
         self.forget_outliers();
         let mut members = self.members.lock();
         let before = std::mem::take(&mut *members);
-        self.publish(&members);
         drop(members);
+        self.publish();
         before.iter().for_each(|endpoint| endpoint.retire());
-    }
-
-    /// The health of an endpoint has changed.
-    pub(crate) fn reselect(&self) {
-        let members = self.members.lock();
-        self.publish(&members);
-        drop(members);
-        self.changed.notify_one();
-    }
-
-    /// With the lock of the members held, so that the latest state is published last.
-    pub(super) fn publish(&self, members: &[Arc<Endpoint>]) {
-        let now = Instant::now();
-        let selection = Selection::new(members, &self.config.load(), now);
-        let panics = selection.panics();
-        let before = self.selection.swap(Arc::new(selection));
-        for endpoint in before
-            .rejecting()
-            .iter()
-            .filter(|one| !one.circuit.rejects(now))
-        {
-            // By what is known of it, it would hardly be picked, and get no probe for long.
-            endpoint.load.forget();
-        }
-        if before.panics() != panics {
-            let usable = members
-                .iter()
-                .filter(|member| member.health.is_usable())
-                .count();
-            let (cluster, of) = (&*self.name, members.len());
-            if panics {
-                tracing::warn!(
-                    cluster,
-                    usable,
-                    of,
-                    "panic: too few endpoints are usable, all within reach take requests"
-                );
-            } else {
-                tracing::info!(
-                    cluster,
-                    usable,
-                    of,
-                    "no panic any more: only usable endpoints take requests"
-                );
-            }
-        }
     }
 }
 
@@ -421,6 +464,7 @@ impl Cluster {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.total.fetch_sub(1, AcqRel);
+        // Nobody is called: the connection is about to close, and has to before there is another one.
         self.endpoint.reserved.fetch_sub(1, AcqRel);
     }
 }

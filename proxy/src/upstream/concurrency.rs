@@ -7,7 +7,9 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -16,7 +18,8 @@ use parking_lot::Mutex;
 use resilience::Verdict;
 use resilience::adaptive::Gradient;
 use resilience::limiter::{Bounds, Limiter, Permit, Refused};
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use super::attempt::Ended;
 use super::cluster::HTTP2_STREAMS;
@@ -25,6 +28,8 @@ use super::error::CallError;
 
 /// How many times the usual latency is kept free for being served.
 const SERVICE: u32 = 2;
+/// Who waits for an endpoint looks again after this time, whatever happens: health and limits change as well.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The limit of one cluster.
 #[derive(Debug)]
@@ -35,7 +40,15 @@ pub(crate) struct Concurrency {
     /// Held while the limit changes: one writer at a time.
     bounds: Mutex<Bounds>,
     refused: AtomicU64,
+    /// Requests that have a slot and wait for an endpoint that takes one more.
+    crowd: AtomicUsize,
+    /// Told when an endpoint, or the limit on connections, may have room, if anybody waits.
+    freed: Notify,
 }
+
+/// A place among those who wait for an endpoint that takes one more, given back on drop.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Concurrency>);
 
 /// The limit at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +75,8 @@ impl Concurrency {
             gradient: ArcSwapOption::empty(),
             bounds: Mutex::new(bounds),
             refused: AtomicU64::new(0),
+            crowd: AtomicUsize::new(0),
+            freed: Notify::new(),
         };
         concurrency.set(config);
         concurrency
@@ -107,10 +122,47 @@ impl Concurrency {
         Limiter::try_acquire(&*self.limiter)
     }
 
+    /// A slot for a copy of a call, as long as calls leave half of them.
+    pub(crate) fn spare_slot(&self) -> Option<Permit<&Limiter>> {
+        let half = self.bounds.lock().requests / 2;
+        (self.limiter.in_flight() < half)
+            .then(|| self.free_slot())
+            .flatten()
+    }
+
+    /// A place among those who wait because every endpoint has as much as it may; `limits.pending` bounds them
+    /// together with those who wait for a slot.
+    pub(crate) fn join(self: &Arc<Self>) -> Option<Place> {
+        let pending = self.bounds.lock().pending;
+        let most = pending.saturating_sub(self.limiter.waiting());
+        let one_more = |now| (now < most).then_some(now + 1);
+        if self.crowd.fetch_update(AcqRel, Acquire, one_more).is_err() {
+            self.refused.fetch_add(1, Relaxed);
+            return None;
+        }
+        Some(Place(Arc::clone(self)))
+    }
+
+    /// A place for who has had one and was called too early: the bound was for those who come.
+    pub(crate) fn join_again(self: &Arc<Self>) -> Place {
+        self.crowd.fetch_add(1, AcqRel);
+        Place(Arc::clone(self))
+    }
+
+    /// An endpoint has one request or connection fewer.
+    pub(crate) fn freed(&self) {
+        if self.crowd.load(Acquire) > 0 {
+            self.freed.notify_one();
+        }
+    }
+
     async fn wait<L>(&self, limiter: L, deadline: Instant) -> Result<Permit<L>, CallError>
     where
-        L: Deref<Target = Limiter>,
+        L: Deref<Target = Limiter> + Clone,
     {
+        if let Some(permit) = Limiter::try_acquire(limiter.clone()) {
+            return Ok(permit);
+        }
         let until = self.patience(deadline);
         let refused = match Limiter::acquire(limiter, until).await {
             Ok(permit) => return Ok(permit),
@@ -162,11 +214,27 @@ impl Concurrency {
         ConcurrencyView {
             limit: self.bounds.lock().requests,
             in_flight: self.limiter.in_flight(),
-            waiting: self.limiter.waiting(),
+            waiting: self.limiter.waiting() + self.crowd.load(Relaxed),
             refused: self.refused.load(Relaxed),
             idle_latency: gradient.as_ref().and_then(|gradient| gradient.idle()),
             adaptive: gradient.is_some(),
         }
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Waits until it is worth to look for an endpoint again.
+    pub(crate) async fn called(&self, deadline: Instant) {
+        let until = deadline.min(Instant::now() + LOOK_AGAIN);
+        let _ = timeout_at(until, self.0.freed.notified()).await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.crowd.fetch_sub(1, AcqRel);
     }
 }
 

@@ -17,13 +17,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::http2::{Core, Failure, RequestHead};
+use super::http2::{Core, Event, Failure, RequestHead};
 use super::reply::Reply;
 
 /// At least one frame fits.
@@ -254,6 +255,70 @@ impl Connection {
             done: false,
         };
         std::future::poll_fn(|cx| waiting.poll(cx)).await
+    }
+}
+
+/// A call whose messages come and go one by one. Dropped, it is cancelled.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    connection: Arc<Connection>,
+    id: u32,
+    over: bool,
+}
+
+// === impl Wire ===
+
+impl Wire {
+    /// Starts a call. `first` is what there is to send, with prefixes, and `more` whether that is not all of it;
+    /// each message that comes back may have `limit` bytes. Without a limit, bytes come back, whatever they are.
+    pub(crate) fn open(
+        connection: Arc<Connection>,
+        head: &RequestHead<'_>,
+        (first, more): (Bytes, bool),
+        limit: Option<usize>,
+    ) -> Result<Self, Failure> {
+        let mut core = connection.shared.core.lock();
+        let started = core.start_stream(head, first, more, limit);
+        drop(core);
+        let id = started.map_err(|_| Failure::NotSent("the connection is closing".into()))?;
+        Ok(Self {
+            connection,
+            id,
+            over: false,
+        })
+    }
+
+    /// The metadata that precedes the messages; nothing if the call ends before.
+    pub(crate) fn poll_head(&self, cx: &Context<'_>) -> Poll<Option<HeaderMap>> {
+        self.connection.shared.core.lock().poll_head(self.id, cx)
+    }
+
+    /// The next message, or the outcome, after which there is nothing.
+    pub(crate) fn poll_event(&mut self, cx: &Context<'_>) -> Poll<Result<Event, Failure>> {
+        let polled = self.connection.shared.core.lock().poll_event(self.id, cx);
+        if let Poll::Ready(Ok(Event::End(_)) | Err(_)) = polled {
+            self.over = true;
+        }
+        polled
+    }
+
+    /// Ready when more may be sent, or the call has ended.
+    pub(crate) fn poll_sent(&self, cx: &Context<'_>) -> Poll<()> {
+        self.connection.shared.core.lock().poll_sent(self.id, cx)
+    }
+
+    /// Sends more, once all before it has been.
+    pub(crate) fn send(&self, bytes: Bytes, end: bool) {
+        let mut core = self.connection.shared.core.lock();
+        core.send_piece(self.id, bytes, end);
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if !self.over {
+            self.connection.shared.core.lock().cancel(self.id);
+        }
     }
 }
 

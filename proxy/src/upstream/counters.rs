@@ -107,6 +107,7 @@ impl Outcome {
             | CallError::Malformed(_)
             | CallError::TooLarge { .. } => Self::Malformed,
             CallError::DeadlineExceeded | CallError::TryTimedOut { .. } => Self::Timeout,
+            CallError::NotTriedAgain { error, .. } => Self::of_error(error),
         }
     }
 }

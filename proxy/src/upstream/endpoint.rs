@@ -11,18 +11,22 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use mesh_config::model::{Address, Protocol};
+use balance::Load;
+use mesh_config::model::{Address, Labels, Protocol};
+use parking_lot::Mutex;
 use resilience::outlier::Record;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::checks::Checks;
 use super::circuit::Circuit;
 use super::cluster::Cluster;
 use super::concurrency::Concurrency;
 use super::counters::Counters;
 use super::health::{Cause, Health};
+use super::http::farewell::{self, Sockets};
+use super::http::ready::Ready;
 use super::lane::Lane;
-use super::load::Load;
 use super::outliers::Outliers;
 use super::probe;
 
@@ -33,6 +37,11 @@ pub struct Endpoint {
     address: Address,
     protocol: Protocol,
     weight: AtomicU32,
+    labels: ArcSwap<Labels>,
+    /// Where it stands in this gateway's own order.
+    rank: u64,
+    /// Since when it may be used; `None`: it may not.
+    usable_since: Mutex<Option<Instant>>,
     /// Discovery has lost it, and it is kept for a while: why.
     held: ArcSwapOption<String>,
     addresses: ArcSwap<Vec<SocketAddr>>,
@@ -40,11 +49,16 @@ pub struct Endpoint {
     pub(crate) load: Load,
     pub(crate) health: Health,
     pub(crate) circuit: Circuit,
+    pub(crate) checks: Checks,
     pub(crate) record: Record,
     pub(crate) outliers: Arc<Outliers>,
     pub(crate) lanes: Box<[Lane]>,
+    /// Connections of HTTP that no request has had yet, by worker.
+    ready: Box<[Ready]>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) concurrency: Arc<Concurrency>,
+    /// Connections of pingora's pools.
+    pub(crate) sockets: Sockets,
     /// Live connections of all workers.
     pub(crate) connections: AtomicUsize,
     /// Connections that are open or being opened, for the limit on them.
@@ -71,21 +85,27 @@ impl Endpoint {
         let name: Arc<str> = address.to_string().into();
         let literal = address.socket_addr();
         let endpoint = Arc::new(Self {
+            rank: cluster.control().rank(&name),
             name,
             address: address.clone(),
             protocol,
             weight: AtomicU32::new(1),
+            labels: ArcSwap::default(),
+            usable_since: Mutex::default(),
             held: ArcSwapOption::empty(),
             addresses: ArcSwap::from_pointee(literal.into_iter().collect()),
             next_address: AtomicUsize::new(0),
             load: Load::new(),
             health: Health::default(),
             circuit: Circuit::default(),
+            checks: Checks::default(),
             record: Record::new(),
             outliers: Arc::clone(cluster.outliers()),
             lanes: (0..workers.max(1)).map(|_| Lane::default()).collect(),
+            ready: (0..workers.max(1)).map(|_| Ready::default()).collect(),
             counters: Arc::clone(cluster.counters()),
             concurrency: Arc::clone(cluster.concurrency()),
+            sockets: Sockets::default(),
             connections: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
             recoveries: AtomicU64::new(0),
@@ -122,8 +142,37 @@ impl Endpoint {
         self.weight.load(Relaxed)
     }
 
+    /// The higher, the rather this gateway uses it.
+    pub(crate) fn rank(&self) -> u64 {
+        self.rank
+    }
+
     pub(crate) fn set_weight(&self, weight: u32) {
         self.weight.store(weight, Relaxed);
+    }
+
+    /// What is known of it beside its address and weight.
+    #[must_use]
+    pub fn labels(&self) -> Arc<Labels> {
+        self.labels.load_full()
+    }
+
+    pub(crate) fn set_labels(&self, labels: Arc<Labels>) {
+        self.labels.store(labels);
+    }
+
+    /// Since when it may be used without a break: its weight grows from then on.
+    pub(crate) fn usable_since(&self) -> Option<Instant> {
+        *self.usable_since.lock()
+    }
+
+    /// Notes whether it may be used now.
+    pub(crate) fn note_use(&self, now: Instant) {
+        let mut since = self.usable_since.lock();
+        *since = match self.health.is_usable() {
+            true => since.or(Some(now)),
+            false => None,
+        };
     }
 
     /// Why it is kept although discovery has lost it.
@@ -141,6 +190,11 @@ impl Endpoint {
 
     pub(crate) fn lane(&self, worker: usize) -> &Lane {
         &self.lanes[worker % self.lanes.len()]
+    }
+
+    /// The connection that a worker has opened in advance.
+    pub(crate) fn ready(&self, worker: usize) -> &Ready {
+        &self.ready[worker % self.ready.len()]
     }
 
     /// The address to connect to now: each in turn, if the name has several and one fails.
@@ -230,21 +284,38 @@ impl Endpoint {
     }
 
     /// A connection was made.
-    pub(crate) fn reachable(&self) {
+    pub(crate) fn reachable(self: &Arc<Self>) {
         if self.health.withdraw(Cause::Unreachable) {
             tracing::info!(endpoint = %self.name, "an endpoint can be reached again");
             self.load.forget();
             self.recoveries.fetch_add(1, Release);
             self.health_changed();
+            if let Some(cluster) = self.cluster() {
+                cluster.open_in_advance(self);
+            }
         }
     }
 
     /// No calls from now on; connections close when theirs have ended.
-    pub(crate) fn retire(&self) {
+    pub(crate) fn retire(self: &Arc<Self>) {
         self.retired.store(true, Release);
         self.disturbed.notify_one();
+        self.checks.stop();
         for lane in &self.lanes {
             lane.close();
+        }
+        self.ready.iter().for_each(Ready::let_go);
+        if let Some(cluster) = self.cluster() {
+            farewell::part(self, &cluster.control().runtime);
+        }
+    }
+
+    /// Closes connections that nobody uses.
+    pub(crate) fn let_go(&self) {
+        self.lanes.iter().for_each(Lane::let_go);
+        self.ready.iter().for_each(Ready::let_go);
+        if let Err(why) = self.sockets.shut_down() {
+            tracing::debug!(endpoint = %self.name, %why, "idle connections are left to their time");
         }
     }
 

@@ -106,6 +106,25 @@ pub enum CallError {
         /// What is accepted.
         limit: usize,
     },
+    /// The last try failed so, and there would have been another one.
+    #[error("{error}; not tried again: {why}")]
+    NotTriedAgain {
+        /// What the last try ended with.
+        error: Box<CallError>,
+        /// What did not allow for another one.
+        why: NoRetry,
+    },
+}
+
+/// Why a cluster allows for no try beyond a call's first.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NoRetry {
+    /// It had its share of the live traffic.
+    #[error("the retry budget of cluster `{0}` is spent")]
+    Budget(Arc<str>),
+    /// As many as there may be are under way.
+    #[error("the limit of retries of cluster `{0}` is reached")]
+    Limit(Arc<str>),
 }
 
 // === impl CallError ===
@@ -126,6 +145,7 @@ impl CallError {
             Self::NotGrpc { status, .. } => code_of_http(*status),
             Self::NoStatus => code::UNKNOWN,
             Self::Malformed(_) | Self::TooLarge { .. } => code::INTERNAL,
+            Self::NotTriedAgain { error, .. } => error.grpc_code(),
         }
     }
 
@@ -146,6 +166,7 @@ impl CallError {
             Self::NoStatus => "no_status",
             Self::Malformed(_) => "malformed",
             Self::TooLarge { .. } => "too_large",
+            Self::NotTriedAgain { error, .. } => error.label(),
         }
     }
 
@@ -166,6 +187,7 @@ impl CallError {
             | Self::NoStatus
             | Self::Malformed(_)
             | Self::TooLarge { .. } => false,
+            Self::NotTriedAgain { error, .. } => error.never_executed(),
         }
     }
 }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use super::attempt::Attempt;
 use super::call::TryError;
 use super::counters::Outcome;
+use super::error::NoRetry;
 use super::policy::Terms;
 use super::retries::Reason;
 
@@ -34,4 +35,7 @@ pub(crate) trait Exchange: Sync {
 
     /// When the backend wants to be tried again, if it says so.
     fn pushback(reply: &Self::Reply) -> Option<Pushback>;
+
+    /// A reply that says of itself why it was the last one, if it can say anything.
+    fn not_tried_again(reply: Self::Reply, why: &NoRetry) -> Self::Reply;
 }

@@ -20,6 +20,10 @@ pub(crate) enum Cause {
     Ejected,
     /// Its checks do not pass, says discovery.
     NotPassing,
+    /// The gateway's own checks fail.
+    Check,
+    /// It is new where others take requests, and not ready to.
+    Joining,
 }
 
 /// The state of one endpoint, with its reasons.
@@ -53,7 +57,7 @@ impl Cause {
     fn is_final(self) -> bool {
         match self {
             Self::Unresolved | Self::Unreachable => true,
-            Self::Ejected | Self::NotPassing => false,
+            Self::Ejected | Self::NotPassing | Self::Check | Self::Joining => false,
         }
     }
 }
@@ -77,6 +81,12 @@ impl Health {
             .iter()
             .map(|reason| reason.told(now))
             .collect()
+    }
+
+    /// Whether nothing speaks against it but that it is new.
+    pub(crate) fn is_only_new(&self) -> bool {
+        let reasons = self.reasons.lock();
+        !reasons.is_empty() && reasons.iter().all(|reason| reason.cause == Cause::Joining)
     }
 
     pub(crate) fn has(&self, cause: Cause) -> bool {
@@ -192,5 +202,21 @@ mod tests {
         assert!(health.state(Cause::Unreachable, "refused".to_owned()));
         assert!(!health.is_within_reach() && health.withdraw(Cause::Unreachable));
         assert_eq!(seconds(now, until), "0s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn checks_of_the_gateway_and_of_discovery_stand_side_by_side() {
+        let (health, now) = (Health::default(), Instant::now());
+        assert!(health.state(Cause::Joining, "new".into()) && health.is_only_new());
+        health.state(Cause::Check, "check: HTTP 500".into());
+        health.state(Cause::NotPassing, "critical in Consul: x".into());
+        assert!(!health.withdraw(Cause::Joining) && !health.is_only_new());
+        assert_eq!(
+            health.reasons(now),
+            ["check: HTTP 500", "critical in Consul: x"]
+        );
+        assert!(health.is_within_reach());
+        assert!(!health.withdraw(Cause::NotPassing) && health.withdraw(Cause::Check));
+        assert!(health.is_usable());
     }
 }

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::select;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::attempt::Attempt;
-use super::attempts::{Tried, tried};
+use super::attempts::{Bell, Tried, tried};
 use super::exchange::Exchange;
 use super::history::History;
 
@@ -32,17 +32,13 @@ pub(crate) async fn race<E: Exchange>(
 ) -> Tried<E::Reply> {
     let terms = history.terms;
     let Some(hedge) = terms.policy.hedge.as_ref().filter(|_| terms.repeatable) else {
-        return tried(attempt, history.worker, what).await;
+        return tried(attempt, history.worker, what, None).await;
     };
     let started = attempt.started();
     let cluster = history.cluster.name();
-    let (over, cut_off) = match hedge.delay(cluster, started) {
-        None => (tried(attempt, history.worker, what).await, None),
-        Some(delay) => {
-            let (over, first_won) = with_company(history, attempt, what, delay).await;
-            (over, (!first_won).then_some(delay))
-        }
-    };
+    let delay = hedge.delay(cluster, started);
+    let (over, first_won) = with_company(history, attempt, what, delay).await;
+    let cut_off = delay.filter(|_| !first_won);
     if over.settles {
         // When another one won, all that is known of the first is that it took longer than the delay. Left out, it
         // would make the delay ever shorter; counted as longer, it would drag the delay along with itself.
@@ -54,26 +50,28 @@ pub(crate) async fn race<E: Exchange>(
     over
 }
 
-/// The try that decides, and whether that is the first one.
+/// The try that decides, and whether that is the first one; without a `delay` it is the only one.
 async fn with_company<E: Exchange>(
     history: &mut History<'_, E>,
     attempt: Attempt,
     what: &E,
-    delay: Duration,
+    delay: Option<Duration>,
 ) -> (Tried<E::Reply>, bool) {
     let worker = history.worker;
     let endpoint = attempt.endpoint().clone();
     history.asked(&endpoint);
-    let alone_until = attempt.started().checked_add(delay);
+    let moment = delay.and_then(|delay| attempt.started().checked_add(delay));
+    let bell = moment.map(Bell::new);
     // Most tries are answered before they get company: those are not moved to the heap.
-    let mut first = pin!(tried(attempt, worker, what));
-    let Some(moment) = alone_until else {
-        return (first.await, true);
-    };
-    if let Ok(over) = timeout_at(moment, first.as_mut()).await {
+    let mut first = pin!(tried(attempt, worker, what, bell.as_ref()));
+    let alone = poll_fn(|cx| match first.as_mut().poll(cx) {
+        Poll::Pending if !bell.as_ref().is_some_and(Bell::rang) => Poll::Pending,
+        polled => Poll::Ready(polled),
+    });
+    if let Poll::Ready(over) = alone.await {
         return (over, true);
     }
-    let mut next = Some(moment);
+    let mut next = moment;
     let mut running = Running(SmallVec::new());
     running.0.push(Box::pin(first));
     loop {
@@ -86,9 +84,9 @@ async fn with_company<E: Exchange>(
                     Some((attempt, company)) => {
                         running.0.push(Box::pin(async move {
                             let _company = company;
-                            tried(attempt, worker, what).await
+                            tried(attempt, worker, what, None).await
                         }));
-                        now.checked_add(delay)
+                        delay.and_then(|delay| now.checked_add(delay))
                     }
                     None => None,
                 };
@@ -99,7 +97,9 @@ async fn with_company<E: Exchange>(
             let first_won = Arc::ptr_eq(over.attempt.endpoint(), &endpoint);
             return (over, first_won);
         }
-        history.lost(over);
+        if history.lost(over) {
+            next = Some(Instant::now());
+        }
     }
 }
 

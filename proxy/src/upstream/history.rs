@@ -18,8 +18,9 @@ use super::attempt::Attempt;
 use super::attempts::Tried;
 use super::call::TryError;
 use super::cluster::Cluster;
+use super::concurrency::Place;
 use super::endpoint::Endpoint;
-use super::error::CallError;
+use super::error::{CallError, NoRetry};
 use super::exchange::Exchange;
 use super::policy::Terms;
 use super::retries::{Reason, RetryPermit};
@@ -36,6 +37,8 @@ pub(crate) struct History<'a, E: Exchange> {
     tried: selection::Tried,
     /// Those of `tried` that only closed a connection.
     may_be_asked_again: selection::Tried,
+    /// Those of `tried` that there is no connection to, nor room for one.
+    crowded: selection::Tried,
     second_chances: u32,
     series: Option<Series>,
     /// For the try beyond the first that is next, or under way.
@@ -46,8 +49,16 @@ pub(crate) struct History<'a, E: Exchange> {
     reason: Option<Reason>,
     /// Tries made beside others.
     hedges: u32,
+    /// While every endpoint has as much as it may.
+    place: Option<Place>,
+    /// It has had a place before.
+    has_waited: bool,
+    /// There was a first try.
+    begun: bool,
     /// What it would end with.
     last: Option<Result<E::Reply, CallError>>,
+    /// There would have been another try.
+    denied: Option<NoRetry>,
 }
 
 /// The right to one try beside others of the same call: it is in flight like any other.
@@ -62,6 +73,8 @@ pub(crate) struct Company<'a> {
 pub(crate) enum Step {
     AtOnce,
     After(Duration),
+    /// When an endpoint has one request fewer.
+    WhenFree,
     Stop,
 }
 
@@ -75,13 +88,18 @@ impl<'a, E: Exchange> History<'a, E> {
             terms,
             tried: selection::Tried::new(),
             may_be_asked_again: selection::Tried::new(),
+            crowded: selection::Tried::new(),
             second_chances: 0,
             series: None,
             permit: None,
             anywhere: false,
             reason: None,
             hedges: 0,
+            place: None,
+            has_waited: false,
+            begun: false,
             last: None,
+            denied: None,
         }
     }
 
@@ -91,20 +109,23 @@ impl<'a, E: Exchange> History<'a, E> {
         if self.terms.deadline <= now {
             return Err(CallError::DeadlineExceeded);
         }
-        let mut picked = self.cluster.select(&self.tried, now);
+        let mut picked = self.cluster.select(&self.tried, self.terms.aim, now);
         if picked.is_err() && self.anywhere && !self.tried.is_empty() {
             self.tried.clear();
-            picked = self.cluster.select(&self.tried, now);
+            picked = self.cluster.select(&self.tried, self.terms.aim, now);
         }
         self.anywhere = false;
         let picked = match picked {
             Ok(picked) => picked,
             Err(none) => return Ok(Err(none)),
         };
+        self.place = None;
         match self.reason.take() {
             Some(reason) => self.cluster.retried(reason),
-            None => self.cluster.first_try(now),
+            None if !self.begun => self.cluster.first_try(now),
+            None => {}
         }
+        self.begun = true;
         Ok(Ok(Attempt::start(picked, self.worker, now)))
     }
 
@@ -124,6 +145,10 @@ impl<'a, E: Exchange> History<'a, E> {
                 self.elsewhere(error)
             }
             Err(TryError::TurnedAway(error)) => self.elsewhere(error),
+            Err(TryError::NoRoom) => {
+                self.crowded.push(Arc::clone(tried.attempt.endpoint()));
+                Step::AtOnce
+            }
             Err(TryError::BrokeOff(error)) => {
                 self.keep(Err(error));
                 self.again(Reason::Reset, None, now)
@@ -142,26 +167,36 @@ impl<'a, E: Exchange> History<'a, E> {
         }
     }
 
-    /// A try failed while another one is under way, which decides.
-    pub(crate) fn lost(&mut self, tried: Tried<E::Reply>) {
+    /// A try failed while another one is under way, which decides. Whether another endpoint may take its place at once:
+    /// this one did not take it.
+    pub(crate) fn lost(&mut self, tried: Tried<E::Reply>) -> bool {
         self.asked(tried.attempt.endpoint());
-        self.keep(tried.result.map_err(TryError::into_error));
+        let result = tried.result.map_err(TryError::into_error);
+        let untaken = result.as_ref().is_err_and(CallError::never_executed);
+        if untaken {
+            self.hedges = self.hedges.saturating_sub(1);
+        }
+        self.keep(result);
+        untaken
     }
 
     /// What follows when there is no endpoint to go to.
     pub(crate) fn nowhere(&mut self, none: NoPick) -> Step {
         let now = Instant::now();
+        if !self.crowded.is_empty() {
+            return self.without_room();
+        }
         let again = match &self.last {
             None | Some(Err(CallError::NoHealthyUpstream(_))) => return self.nobody(none, now),
-            Some(Err(error)) if error.never_executed() => never_reached(error),
+            Some(Err(error)) if error.never_executed() && !self.terms.elsewhere => {
+                never_reached(error)
+            }
             Some(_) => return Step::Stop,
         };
         if !self.may_be_asked_again.is_empty() && self.second_chances < SECOND_CHANCES {
             self.second_chances += 1;
             let again = std::mem::take(&mut self.may_be_asked_again);
-            let is_one =
-                |tried: &mut Arc<Endpoint>| again.iter().any(|one| Arc::ptr_eq(one, tried));
-            self.tried.retain(|tried| !is_one(tried));
+            self.not_asked(&again);
             return Step::AtOnce;
         }
         self.again(again, None, now)
@@ -170,9 +205,14 @@ impl<'a, E: Exchange> History<'a, E> {
     /// What follows when nobody could be asked so far: a route that tries again where no connection comes about
     /// waits for somebody who can be reached. The budget has no say in it: it adds no load.
     fn nobody(&mut self, none: NoPick, now: Instant) -> Step {
+        if none == NoPick::AllFull
+            && let Some(step) = self.crowded()
+        {
+            return step;
+        }
         let waits = none == NoPick::NoneUsable && !self.terms.elsewhere;
-        self.last = Some(Err(self.cluster.no_pick(none, now)));
-        let retry = self.terms.policy.retry.as_ref().filter(|retry| {
+        self.last = Some(Err(self.cluster.no_pick(none, self.terms.aim, now)));
+        let retry = self.terms.retry.filter(|retry| {
             waits && retry.wants(Reason::Connect) && self.cluster.is_out_of_reach()
         });
         let Some(retry) = retry else {
@@ -185,6 +225,46 @@ impl<'a, E: Exchange> History<'a, E> {
         }
     }
 
+    /// Waits for an endpoint, as long as `pending` others do not; nothing if they do.
+    fn crowded(&mut self) -> Option<Step> {
+        if self.place.is_some() {
+            return Some(Step::WhenFree);
+        }
+        let concurrency = self.cluster.concurrency();
+        if self.has_waited {
+            self.place = Some(concurrency.join_again());
+            return Some(Step::WhenFree);
+        }
+        self.place = concurrency.join();
+        self.has_waited = self.place.is_some();
+        // One may have become free before it was known that somebody waits.
+        self.has_waited.then_some(Step::AtOnce)
+    }
+
+    /// What follows when there is no connection to any endpoint that is left, nor room for one.
+    fn without_room(&mut self) -> Step {
+        self.cluster.make_room();
+        let again = std::mem::take(&mut self.crowded);
+        self.not_asked(&again);
+        self.crowded().unwrap_or_else(|| {
+            self.keep(Err(CallError::Overloaded));
+            Step::Stop
+        })
+    }
+
+    /// These may be asked as if they had not been.
+    fn not_asked(&mut self, these: &selection::Tried) {
+        self.tried
+            .retain(|tried| !these.iter().any(|one| Arc::ptr_eq(one, tried)));
+    }
+
+    /// An endpoint may be free.
+    pub(crate) async fn called(&self) {
+        if let Some(place) = &self.place {
+            place.called(self.terms.deadline).await;
+        }
+    }
+
     /// Another try beside those under way, at an endpoint of its own, if there may be one.
     pub(crate) fn hedge(&mut self, now: Instant) -> Option<(Attempt, Company<'a>)> {
         let most = self.terms.policy.hedge.as_ref()?.max;
@@ -192,8 +272,8 @@ impl<'a, E: Exchange> History<'a, E> {
             return None;
         }
         let slot = self.cluster.concurrency().free_slot()?;
-        let picked = self.cluster.select(&self.tried, now).ok()?;
-        let permit = self.cluster.may_retry(now)?;
+        let picked = self.cluster.select(&self.tried, self.terms.aim, now).ok()?;
+        let permit = self.cluster.may_retry(now).ok()?;
         self.hedges += 1;
         self.cluster.retried(Reason::Hedge);
         self.asked(&picked.endpoint);
@@ -213,7 +293,15 @@ impl<'a, E: Exchange> History<'a, E> {
 
     /// What the call ends with if nothing better comes.
     pub(crate) fn end(self) -> Result<E::Reply, CallError> {
-        self.last.unwrap_or(Err(CallError::DeadlineExceeded))
+        let last = self.last.unwrap_or(Err(CallError::DeadlineExceeded));
+        match (self.denied, last) {
+            (None, last) => last,
+            (Some(why), Ok(reply)) => Ok(E::not_tried_again(reply, &why)),
+            (Some(why), Err(error)) => Err(CallError::NotTriedAgain {
+                error: Box::new(error),
+                why,
+            }),
+        }
     }
 
     fn elsewhere(&mut self, error: CallError) -> Step {
@@ -224,13 +312,7 @@ impl<'a, E: Exchange> History<'a, E> {
 
     /// Another try as the policy has it, or none.
     fn again(&mut self, reason: Reason, pushback: Option<Pushback>, now: Instant) -> Step {
-        let Some(retry) = self
-            .terms
-            .policy
-            .retry
-            .as_ref()
-            .filter(|retry| retry.wants(reason))
-        else {
+        let Some(retry) = self.terms.retry.filter(|retry| retry.wants(reason)) else {
             return Step::Stop;
         };
         let executed = !matches!(reason, Reason::Connect | Reason::RefusedStream);
@@ -243,9 +325,15 @@ impl<'a, E: Exchange> History<'a, E> {
         };
         // The one before is over: its place is free.
         self.permit = None;
-        self.permit = self.cluster.may_retry(now);
-        if self.permit.is_none() {
-            return Step::Stop;
+        // What could not be connected to had no load of it.
+        if reason != Reason::Connect {
+            match self.cluster.may_retry(now) {
+                Ok(permit) => self.permit = Some(permit),
+                Err(denied) => {
+                    self.denied = Some(denied);
+                    return Step::Stop;
+                }
+            }
         }
         (self.anywhere, self.reason) = (true, Some(reason));
         Step::After(wait)

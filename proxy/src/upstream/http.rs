@@ -6,6 +6,8 @@
 //! caller's bound, upgrades, and informational replies without end.
 
 pub(crate) mod connect;
+pub(crate) mod farewell;
+pub(crate) mod ready;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -13,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use h2::Reason as Reset;
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, Method};
 use pingora_core::connectors::http::Connector;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -27,7 +29,7 @@ use super::call::TryError;
 use super::cluster::Cluster;
 use super::counters::Outcome;
 use super::endpoint::Endpoint;
-use super::error::CallError;
+use super::error::{CallError, NoRetry};
 use super::exchange::Exchange;
 use super::policy::Terms;
 use super::retries::Reason;
@@ -78,10 +80,12 @@ struct Broken {
 // === impl Pools ===
 
 impl Pools {
-    fn of(&self, worker: usize, workers: usize) -> &Connector {
+    /// The worker's own, and then the others'.
+    fn from(&self, worker: usize, workers: usize) -> impl Iterator<Item = &Connector> {
         let make = || (0..workers.max(1)).map(|_| Connector::new(None)).collect();
         let all = self.0.get_or_init(make);
-        &all[worker % all.len()]
+        let (before, rest) = all.split_at(worker % all.len());
+        rest.iter().chain(before)
     }
 }
 
@@ -109,10 +113,9 @@ impl Exchange for HttpCall<'_> {
         let (endpoint, departure) = attempt.set_out();
         let cluster = endpoint.cluster();
         let cluster = cluster.ok_or_else(|| unconnected(endpoint, "the cluster was removed"))?;
-        let connector = cluster.http.of(worker, endpoint.lanes.len());
         let mut replaced = 0;
         loop {
-            let (peer, mut http, reused) = connect(&cluster, connector, endpoint, worker).await?;
+            let (connector, peer, mut http, reused) = connect(&cluster, endpoint, worker).await?;
             if !reused {
                 // How long connections take says nothing about how long answers do.
                 departure.at = Instant::now();
@@ -145,21 +148,14 @@ impl Exchange for HttpCall<'_> {
     }
 
     fn pushback(reply: &HttpReply) -> Option<Pushback> {
-        retry_after(reply.headers.get(RETRY_AFTER)?)
+        let value = reply.headers.get(RETRY_AFTER)?;
+        Pushback::of_retry_after(value.as_bytes(), SystemTime::now())
     }
-}
 
-/// When a backend wants to be tried again: in so many seconds, or at a date (RFC 9110 section 10.2.3).
-pub(crate) fn retry_after(value: &HeaderValue) -> Option<Pushback> {
-    let text = value.to_str().ok()?.trim();
-    let wait = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let at = httpdate::parse_http_date(text).ok()?;
-            at.duration_since(SystemTime::now()).unwrap_or_default()
-        }
-    };
-    Some(Pushback::After(wait))
+    /// A backend's answer in HTTP stays as it is: it has no place for words of ours.
+    fn not_tried_again(reply: HttpReply, _: &NoRetry) -> HttpReply {
+        reply
+    }
 }
 
 impl HttpCall<'_> {
@@ -247,28 +243,33 @@ async fn read_head(http: &mut HttpSession) -> pingora_core::Result<&ResponseHead
         .ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "no final reply"))
 }
 
-async fn connect(
-    cluster: &Arc<Cluster>,
-    connector: &Connector,
+/// A connection, and whether it is a kept one. Where the limits allow no more of them, one that another worker keeps
+/// will do.
+async fn connect<'c>(
+    cluster: &'c Arc<Cluster>,
     endpoint: &Arc<Endpoint>,
     worker: usize,
-) -> Result<(HttpPeer, HttpSession, bool), TryError> {
+) -> Result<(&'c Connector, HttpPeer, HttpSession, bool), TryError> {
     let address = endpoint
         .socket_addr()
         .ok_or_else(|| unconnected(endpoint, "the host name has no address"))?;
     let patience = cluster.connect_timeout();
-    let peer = connect::peer(cluster, endpoint, address, patience);
-    // Pingora bounds the connection, but not the handshake of HTTP/2 behind it.
-    let why = match timeout(patience, connector.get_http_session(&peer)).await {
-        Ok(Ok((http, reused))) => return Ok((peer, http, reused)),
-        Ok(Err(error)) if !connect::is_unreachable(&error) => {
-            return Err(unconnected(endpoint, &connect::why(&error)));
-        }
-        Ok(Err(error)) => connect::why(&error),
-        Err(_) => format!("no connection within {patience:?}"),
-    };
-    endpoint.unreachable(Some(worker), &why);
-    Err(unconnected(endpoint, &why))
+    for connector in cluster.http.from(worker, endpoint.lanes.len()) {
+        let peer = connect::peer(cluster, (endpoint, worker), address, patience);
+        // Pingora bounds the connection, but not the handshake of HTTP/2 behind it.
+        let why = match timeout(patience, connector.get_http_session(&peer)).await {
+            Ok(Ok((http, reused))) => return Ok((connector, peer, http, reused)),
+            Ok(Err(error)) if connect::is_full(&error) => continue,
+            Ok(Err(error)) if !connect::is_unreachable(&error) => {
+                return Err(unconnected(endpoint, &connect::why(&error)));
+            }
+            Ok(Err(error)) => connect::why(&error),
+            Err(_) => format!("no connection within {patience:?}"),
+        };
+        endpoint.unreachable(Some(worker), &why);
+        return Err(unconnected(endpoint, &why));
+    }
+    Err(TryError::NoRoom)
 }
 
 fn unconnected(endpoint: &Arc<Endpoint>, why: &str) -> TryError {

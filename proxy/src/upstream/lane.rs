@@ -22,8 +22,6 @@ use super::probe;
 
 /// Who waits for a stream looks again after this time, whatever happens.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// Why there is no connection where there may be no more.
-const NO_ROOM: &str = "the limit of connections is reached";
 
 /// The connections, and news of them.
 #[derive(Debug, Default)]
@@ -61,6 +59,24 @@ pub(crate) struct Slot<'a> {
     connection: Arc<Connection>,
     lane: &'a Lane,
     waited: bool,
+    /// Somebody else gives the stream back.
+    kept: bool,
+}
+
+/// The same for longer than the endpoint can be borrowed.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    connection: Arc<Connection>,
+    endpoint: Arc<Endpoint>,
+}
+
+/// Why there is no stream.
+#[derive(Debug)]
+pub(crate) enum NoStream {
+    /// There is no connection, and the limit on them allows none.
+    NoRoom,
+    /// There is no connection, for this reason.
+    Failed(Arc<str>),
 }
 
 enum Found<'a> {
@@ -81,24 +97,24 @@ enum NotStarted {
 /// A stream to `endpoint` for a call of this worker.
 ///
 /// # Errors
-/// With the reason why there is no connection.
+/// With the reason why there is none.
 pub(crate) async fn checkout(
     endpoint: &Arc<Endpoint>,
     worker: usize,
-) -> Result<Slot<'_>, Arc<str>> {
+) -> Result<Slot<'_>, NoStream> {
     let (worker, found) = match endpoint.lane(worker).find(endpoint, worker, None) {
         // All connections that there may be are other workers': then one of those carries the call.
         Found::NoRoom => {
             let other = endpoint.lanes.iter().position(Lane::is_in_use);
-            let other = other.ok_or(NO_ROOM)?;
+            let other = other.ok_or(NoStream::NoRoom)?;
             (other, endpoint.lane(other).find(endpoint, other, None))
         }
         found => (worker, found),
     };
     let mut since = match found {
         Found::Slot(slot) => return Ok(slot),
-        Found::Failed(why) => return Err(why),
-        Found::NoRoom => return Err(NO_ROOM.into()),
+        Found::Failed(why) => return Err(NoStream::Failed(why)),
+        Found::NoRoom => return Err(NoStream::NoRoom),
         Found::Wait(attempts) => attempts,
     };
     let lane = endpoint.lane(worker);
@@ -108,8 +124,8 @@ pub(crate) async fn checkout(
         changed.as_mut().enable();
         match lane.find(endpoint, worker, Some(since)) {
             Found::Slot(slot) => return Ok(slot),
-            Found::Failed(why) => return Err(why),
-            Found::NoRoom => return Err(NO_ROOM.into()),
+            Found::Failed(why) => return Err(NoStream::Failed(why)),
+            Found::NoRoom => return Err(NoStream::NoRoom),
             Found::Wait(attempts) => since = attempts.max(since),
         }
         // The peer may allow more streams without any event of this lane.
@@ -133,6 +149,7 @@ impl Lane {
                 connection,
                 lane: self,
                 waited: since.is_some(),
+                kept: false,
             });
         }
         if state.closed {
@@ -163,6 +180,13 @@ impl Lane {
             Err(NotStarted::Impossible(why)) => return Found::Failed(why.into()),
         }
         Found::Wait(state.attempts)
+    }
+
+    /// A stream of one of its connections is free again.
+    fn released(&self) {
+        if self.waiting.load(Acquire) > 0 {
+            self.changed.notify_one();
+        }
     }
 
     /// Whether it has a connection, or is about to.
@@ -212,10 +236,28 @@ impl Lane {
         }
     }
 
+    /// The same, and waits until it is there, or is not to be had.
+    pub(crate) async fn opened_or_not(&self, endpoint: &Arc<Endpoint>, worker: usize) {
+        self.connect(endpoint, worker);
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if !self.state.lock().connecting {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// No connection any more; calls on them finish.
     pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+        self.let_go();
+    }
+
+    /// No connection until somebody needs one; calls on them finish.
+    pub(crate) fn let_go(&self) {
         let mut state = self.state.lock();
-        state.closed = true;
         let connections = std::mem::take(&mut state.connections);
         drop(state);
         drop(connections);
@@ -305,14 +347,41 @@ impl Slot<'_> {
     pub(crate) fn waited(&self) -> bool {
         self.waited
     }
+
+    /// For a call that outlives the one who opened it. It counts as in flight at its endpoint.
+    pub(crate) fn keep(mut self, endpoint: &Arc<Endpoint>) -> Kept {
+        self.kept = true;
+        endpoint.load.start();
+        Kept {
+            connection: Arc::clone(&self.connection),
+            endpoint: Arc::clone(endpoint),
+        }
+    }
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        self.connection.release_stream();
-        if self.lane.waiting.load(Acquire) > 0 {
-            self.lane.changed.notify_one();
+        if !self.kept {
+            self.connection.release_stream();
+            self.lane.released();
         }
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.endpoint.load.end();
+        self.connection.release_stream();
+        // Whose connection it was is not known any more; few are asked, and seldom.
+        self.endpoint.lanes.iter().for_each(Lane::released);
     }
 }
 

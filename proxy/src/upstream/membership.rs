@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use mesh_config::model::{self as config, Address, Endpoints};
+use mesh_config::model::{self as config, Address, Endpoints, Labels};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -21,6 +21,8 @@ pub struct Found {
     pub address: Address,
     /// Its share of the traffic.
     pub weight: u32,
+    /// What is known of it beside that.
+    pub labels: Arc<Labels>,
     /// It takes requests although discovery has lost it: why.
     pub held: Option<String>,
     /// It takes none: why.
@@ -33,16 +35,18 @@ pub struct Found {
 struct Wanted<'a> {
     address: &'a Address,
     weight: u32,
+    labels: Arc<Labels>,
     held: Option<String>,
     /// Its checks do not pass: why.
     out: Option<String>,
 }
 
 impl<'a> Wanted<'a> {
-    fn passing(address: &'a Address, weight: u32) -> Self {
+    fn passing(address: &'a Address, weight: u32, labels: Arc<Labels>) -> Self {
         Self {
             address,
             weight,
+            labels,
             held: None,
             out: None,
         }
@@ -57,6 +61,10 @@ impl Upstreams {
         drop(_one_at_a_time);
         self.look_at_new();
     }
+}
+
+fn usable<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>>) -> usize {
+    endpoints.filter(|one| one.health.is_usable()).count()
 }
 
 impl Cluster {
@@ -82,17 +90,17 @@ impl Cluster {
         match &config.endpoints {
             Endpoints::Static(wanted) => {
                 self.left_out.store(Arc::default());
-                let wanted = wanted
-                    .iter()
-                    .map(|one| Wanted::passing(&one.address, one.weight.get()));
+                let wanted = wanted.iter().map(|one| {
+                    Wanted::passing(&one.address, one.weight.get(), Arc::clone(&one.labels))
+                });
                 self.replace(wanted, config, runtime);
             }
-            Endpoints::Consul(_) => {
+            Endpoints::Consul(_) | Endpoints::Dns(_) => {
                 let members = self.members();
                 let known = members.iter().map(|one| Wanted {
                     held: one.held(),
                     out: one.health.text(Cause::NotPassing),
-                    ..Wanted::passing(one.address(), one.weight())
+                    ..Wanted::passing(one.address(), one.weight(), one.labels())
                 });
                 self.replace(known, config, runtime);
             }
@@ -109,6 +117,7 @@ impl Cluster {
         let wanted = members.into_iter().map(|one| Wanted {
             address: &one.address,
             weight: one.weight,
+            labels: Arc::clone(&one.labels),
             held: one.held.clone(),
             out: one.out.clone(),
         });
@@ -127,25 +136,39 @@ impl Cluster {
             .map(|endpoint| (endpoint.address().clone(), endpoint))
             .collect();
         let mut retired = Vec::new();
+        let usable_before = usable(before.values());
+        let mut new = Vec::new();
         for one in wanted {
-            let endpoint = match before.remove(one.address) {
-                Some(known) if known.protocol() == config.protocol => known,
+            let (endpoint, known) = match before.remove(one.address) {
+                Some(known) if known.protocol() == config.protocol => (known, true),
                 other => {
                     retired.extend(other);
-                    self.new_endpoint(one.address, config.protocol, runtime)
+                    let endpoint = self.new_endpoint(one.address, config.protocol, runtime);
+                    new.push(Arc::clone(&endpoint));
+                    (endpoint, false)
                 }
             };
             endpoint.set_weight(one.weight);
+            endpoint.set_labels(one.labels);
             endpoint.set_held(one.held);
             match one.out {
                 Some(why) => endpoint.health.state(Cause::NotPassing, why),
                 None => endpoint.health.withdraw(Cause::NotPassing),
             };
             endpoint.circuit.set(config.breaker.as_ref());
+            endpoint.set_checks(config.health_check.as_ref(), known, self);
             members.push(endpoint);
         }
-        self.publish(&members);
+        let left = usable(members.iter()) - usable(new.iter());
+        // Those that are left bear what all did until the new ones are ready, if they can.
+        let enough = config.panic_threshold.ratio() * usable_before as f64;
+        if left > 0 && left as f64 >= enough {
+            new.iter()
+                .for_each(|endpoint| endpoint.is_to_wait(self, config));
+        }
         drop(members);
+        new.iter().for_each(|endpoint| self.take_in(endpoint));
+        self.publish();
         retired.extend(before.into_values());
         retired.iter().for_each(|endpoint| endpoint.retire());
     }

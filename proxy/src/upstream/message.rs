@@ -1,10 +1,15 @@
-//! The one message of a unary response: a flag byte, four bytes of length, the bytes themselves, see
-//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>. Chunks come as the network cut them. Refused: compression that was not negotiated, a second
-//! message, more bytes than are accepted (before they are read).
+//! Messages as gRPC frames them: a flag byte, four bytes of length, the bytes themselves, see
+//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>; the one of a unary response, or those of a
+//! stream. Chunks come as the network cut them. Refused: compression that nobody has named, a second message
+//! where there is one, more bytes than are accepted (before they are read, and before they are decoded).
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::error::CallError;
+use crate::compression::{Coding, DecodeError, WORTH};
+
+/// The codings that backends may answer in, for `grpc-accept-encoding`.
+pub(crate) const ACCEPTED: &str = "gzip,zstd";
 
 /// Flag and length.
 pub(crate) const PREFIX: usize = 5;
@@ -20,7 +25,58 @@ pub(crate) struct Assembly {
     prefixed: usize,
     /// What the prefix announces.
     size: usize,
+    compressed: bool,
     message: BytesMut,
+}
+
+/// A message as it came, without its prefix.
+#[derive(Debug, Clone)]
+pub(crate) struct Framed {
+    pub(crate) bytes: Bytes,
+    compressed: bool,
+    /// How large it may be.
+    limit: usize,
+}
+
+/// Puts the messages of a stream together, one after the other.
+#[derive(Debug)]
+pub(crate) struct Deframer {
+    current: Assembly,
+}
+
+// === impl Deframer ===
+
+impl Deframer {
+    /// Each message may have `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            current: Assembly::new(limit),
+        }
+    }
+
+    /// Takes the next chunk, and gives the messages that are whole with it.
+    pub(crate) fn push(
+        &mut self,
+        mut chunk: &[u8],
+        mut take: impl FnMut(Framed),
+    ) -> Result<(), CallError> {
+        while !chunk.is_empty() {
+            let (now, later) = chunk.split_at(chunk.len().min(self.current.missing()));
+            self.current.push(now)?;
+            chunk = later;
+            if self.current.missing() == 0 {
+                let next = Assembly::new(self.current.limit);
+                let whole = std::mem::replace(&mut self.current, next);
+                whole.finish()?.map(&mut take);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no message has begun that is not whole.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        self.current.prefixed == 0
+    }
 }
 
 // === impl Assembly ===
@@ -32,6 +88,7 @@ impl Assembly {
             prefix: [0; PREFIX],
             prefixed: 0,
             size: 0,
+            compressed: false,
             message: BytesMut::new(),
         }
     }
@@ -52,11 +109,23 @@ impl Assembly {
         Ok(())
     }
 
-    /// The message without its prefix; `None` if there was none.
-    pub(crate) fn finish(self) -> Result<Option<Bytes>, CallError> {
+    /// Bytes until the prefix, or with it the message, is whole.
+    fn missing(&self) -> usize {
+        match PREFIX - self.prefixed {
+            0 => self.size - self.message.len(),
+            missing => missing,
+        }
+    }
+
+    /// The message; `None` if there was none.
+    pub(crate) fn finish(self) -> Result<Option<Framed>, CallError> {
         match self.prefixed {
             0 => Ok(None),
-            PREFIX if self.message.len() == self.size => Ok(Some(self.message.freeze())),
+            PREFIX if self.message.len() == self.size => Ok(Some(Framed {
+                bytes: self.message.freeze(),
+                compressed: self.compressed,
+                limit: self.limit,
+            })),
             _ => Err(CallError::Malformed("the message is cut short")),
         }
     }
@@ -67,11 +136,7 @@ impl Assembly {
         match flag {
             _ if self.prefixed == 0 => return Ok(()),
             0 => {}
-            1 => {
-                return Err(CallError::Malformed(
-                    "a compressed message, though compression was not negotiated",
-                ));
-            }
+            1 => self.compressed = true,
             _ => {
                 return Err(CallError::Malformed(
                     "a message flag that is neither 0 nor 1",
@@ -92,6 +157,66 @@ impl Assembly {
     }
 }
 
+// === impl Framed ===
+
+impl Framed {
+    /// Bytes that are no message by themselves.
+    pub(crate) fn piece(bytes: Bytes) -> Self {
+        let limit = bytes.len();
+        Self {
+            bytes,
+            compressed: false,
+            limit,
+        }
+    }
+
+    /// The message itself; `coding` is what the answer's head says.
+    pub(crate) fn plain(self, coding: Option<Coding>) -> Result<Bytes, CallError> {
+        if !self.compressed {
+            return Ok(self.bytes);
+        }
+        let coding = coding.ok_or(CallError::Malformed(
+            "a compressed message, in no coding that is known here",
+        ))?;
+        let decoded = coding.decode(&self.bytes, self.limit);
+        decoded.map(Bytes::from).map_err(|why| match why {
+            DecodeError::TooLarge(limit) => CallError::TooLarge {
+                size: limit + 1,
+                limit,
+            },
+            DecodeError::Broken(..) => {
+                CallError::Malformed("a compressed message that cannot be decoded")
+            }
+        })
+    }
+}
+
+/// Compresses each of these messages that is worth it, and becomes smaller by it.
+pub(crate) fn compressed(messages: &Bytes, coding: Coding) -> Bytes {
+    let mut out = BytesMut::with_capacity(messages.len());
+    let mut rest = &messages[..];
+    while let Some(&[flag, ref length @ ..]) = rest.first_chunk::<PREFIX>() {
+        let length = u32::from_be_bytes(*length) as usize;
+        let end = rest.len().min(PREFIX + length);
+        let (whole, after) = rest.split_at(end);
+        let message = &whole[PREFIX..];
+        let worth = flag == 0 && message.len() >= WORTH;
+        let encoded = worth.then(|| coding.encode(message).ok()).flatten();
+        match encoded.filter(|encoded| encoded.len() < message.len()) {
+            Some(encoded) => {
+                out.put_u8(1);
+                // It is smaller than what fitted.
+                out.put_u32(encoded.len() as u32);
+                out.extend_from_slice(&encoded);
+            }
+            None => out.extend_from_slice(whole),
+        }
+        rest = after;
+    }
+    out.extend_from_slice(rest);
+    out.freeze()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -110,7 +235,8 @@ mod tests {
         for chunk in chunks {
             assembly.push(chunk)?;
         }
-        assembly.finish()
+        let message = assembly.finish()?;
+        message.map(|message| message.plain(None)).transpose()
     }
 
     #[test]
@@ -124,7 +250,7 @@ mod tests {
             (&[0, 0][..], "the message is cut short"),
             (
                 &[1, 0, 0, 0, 0][..],
-                "a compressed message, though compression was not negotiated",
+                "a compressed message, in no coding that is known here",
             ),
             (&[7][..], "a message flag that is neither 0 nor 1"),
         ] {
@@ -146,6 +272,28 @@ mod tests {
         assert!(assemble(&[&framed(&[0; 9])], 9).is_ok());
     }
 
+    #[test]
+    fn compressed_messages_come_back_within_the_limit() {
+        let (short, long) = (framed(b"short"), framed(&[b'x'; 5000]));
+        for coding in [Coding::Gzip, Coding::Zstd] {
+            let sent = compressed(&[&short[..], &long, &short].concat().into(), coding);
+            assert!(sent.starts_with(&short) && sent.ends_with(&short) && sent.len() < 500);
+            for (limit, fits) in [(5000, true), (4999, false)] {
+                let (mut deframer, mut whole) = (Deframer::new(limit), Vec::new());
+                deframer
+                    .push(&sent, |message| whole.push(message.plain(Some(coding))))
+                    .unwrap();
+                match &whole[..] {
+                    [Ok(first), Ok(second), Ok(_)] if fits => {
+                        assert_eq!((&first[..], second.len()), (&b"short"[..], 5000));
+                    }
+                    [Ok(_), Err(CallError::TooLarge { .. }), Ok(_)] if !fits => {}
+                    other => panic!("{coding:?}, {limit}: {other:?}"),
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn cuts_do_not_matter(message in proptest::collection::vec(any::<u8>(), 0..300), cuts in proptest::collection::vec(0usize..310, 0..8)) {
@@ -154,6 +302,17 @@ mod tests {
             cuts.sort_unstable();
             let chunks: Vec<_> = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
             prop_assert_eq!(&assemble(&chunks, 300).unwrap().unwrap()[..], &message[..]);
+        }
+
+        #[test]
+        fn messages_of_a_stream_come_one_by_one(messages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..9), cut in 1usize..50) {
+            let bytes: Vec<u8> = messages.iter().flat_map(|message| framed(message)).collect();
+            let (mut deframer, mut whole) = (Deframer::new(40), Vec::new());
+            for chunk in bytes.chunks(cut) {
+                deframer.push(chunk, |message| whole.push(message.bytes.to_vec())).unwrap();
+            }
+            prop_assert_eq!(whole, messages);
+            prop_assert!(deframer.is_between_messages());
         }
 
         #[test]

@@ -9,8 +9,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderName, HeaderValue};
 use mesh_config::model::{self as config, HedgeAfter, RetryOn};
 use resilience::backoff::Backoff;
@@ -19,6 +17,7 @@ use resilience::retry::Series;
 use tokio::time::Instant;
 use transcode::Code;
 
+use super::aim::Aim;
 use super::cluster::Cluster;
 use super::retries::Reason;
 use crate::metadata::KEY_ORIGIN;
@@ -53,6 +52,8 @@ pub struct Repeats<'a> {
 pub struct Terms<'a> {
     /// What the route says.
     pub policy: &'a CallPolicy,
+    /// When it is tried again.
+    pub(crate) retry: Option<&'a RetryTerms>,
     /// Whether this call may be sent again even if it may have been executed.
     pub repeatable: bool,
     /// When the caller has no use for an answer any more.
@@ -61,6 +62,10 @@ pub struct Terms<'a> {
     pub impatient: bool,
     /// Whether another cluster takes the call if nobody can be reached here: then nothing is waited for.
     pub elsewhere: bool,
+    /// Whether nobody waits for the answer: it takes only what others leave, and says nothing of the endpoint.
+    pub copy: bool,
+    /// What it wants of the endpoints.
+    pub aim: Aim<'a>,
 }
 
 /// When a call is tried again.
@@ -122,17 +127,24 @@ impl CallPolicy {
     /// Whether a call by this HTTP method may be sent again even if it may have been executed.
     #[must_use]
     pub fn may_repeat(&self, method: &str) -> bool {
-        self.is_some()
+        self.repeats()
             && (self.idempotent
                 || self.lifted
                 || self.dedupe.is_some()
                 || matches!(method, "GET" | "HEAD" | "PUT" | "DELETE"))
     }
 
+    /// Whether a call by this HTTP method may be sent again although the route itself sends none again: without a key, which only
+    /// a route that does so adds.
+    #[must_use]
+    pub(crate) fn may_repeat_without_key(&self, method: &str) -> bool {
+        self.idempotent || self.lifted || matches!(method, "GET" | "HEAD" | "PUT" | "DELETE")
+    }
+
     /// The metadata by which the service knows a repeated call, if that matters to the route.
     #[must_use]
     pub fn dedupe(&self) -> Option<&HeaderName> {
-        self.dedupe.as_ref().filter(|_| self.is_some())
+        self.dedupe.as_ref().filter(|_| self.repeats())
     }
 
     /// The key, and the word that it is the gateway's, for a call that is only safe to repeat with one and has
@@ -150,17 +162,27 @@ impl CallPolicy {
         Some([(name.clone(), key), (KEY_ORIGIN, GATEWAY)])
     }
 
-    fn is_some(&self) -> bool {
+    /// Whether the route sends calls again, or to others beside the first, at all.
+    #[must_use]
+    pub(crate) fn repeats(&self) -> bool {
         self.retry.is_some() || self.hedge.is_some()
     }
 }
 
-/// A key that nobody else has: 128 random bits behind a word that says whose it is.
-fn fresh_key() -> [u8; 30] {
-    let mut key = *b"gateway-0000000000000000000000";
-    let random = fastrand::u128(..).to_ne_bytes();
-    // 16 bytes are 22 digits, which is the room that there is.
-    let _ = URL_SAFE_NO_PAD.encode_slice(random, &mut key[8..]);
+/// A key that nobody else has: 126 random bits in six to a digit, behind a word that says whose it is.
+fn fresh_key() -> [u8; 29] {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut key = *b"gateway-000000000000000000000";
+    let (mut first, mut second) = (fastrand::u64(..), fastrand::u64(..));
+    // Ten digits of one word, eleven of the other, whose last one has four bits.
+    for digit in &mut key[8..18] {
+        *digit = DIGITS[(first % 64) as usize];
+        first /= 64;
+    }
+    for digit in &mut key[18..] {
+        *digit = DIGITS[(second % 64) as usize];
+        second /= 64;
+    }
     key
 }
 
@@ -172,10 +194,13 @@ impl Terms<'_> {
     pub fn until(deadline: Instant) -> Self {
         Self {
             policy: CallPolicy::NONE,
+            retry: None,
             repeatable: false,
             deadline,
             impatient: false,
             elsewhere: false,
+            copy: false,
+            aim: Aim::default(),
         }
     }
 }
@@ -184,7 +209,7 @@ impl Terms<'_> {
 
 impl RetryTerms {
     /// Nothing without a backoff, which the configuration has checked.
-    fn new(retry: &config::Retry) -> Option<Self> {
+    pub(crate) fn new(retry: &config::Retry) -> Option<Self> {
         let backoff = Backoff::new(retry.backoff.base.get(), retry.backoff.max.get()).ok()?;
         let by_status =
             (1..=16).filter(|code| retry.on.http_status(Code::from_number(*code).http_status()));

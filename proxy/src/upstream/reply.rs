@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::{CallError, code};
 use super::message::Assembly;
+use crate::compression::Coding;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -46,6 +47,10 @@ pub(crate) struct Fields {
     /// The response headers, once trailers follow them.
     headers: HeaderMap,
     content_type: ContentType,
+    /// What messages are encoded in, if that is known here.
+    coding: Option<Coding>,
+    /// How messages are encoded is metadata: it is not for us.
+    relayed: bool,
 }
 
 /// What one block says.
@@ -65,9 +70,32 @@ enum ContentType {
     Other(String),
 }
 
+// === impl Reply ===
+
+impl Reply {
+    /// Whether the caller is to blame for the status: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED,
+    /// FAILED_PRECONDITION, ABORTED, OUT_OF_RANGE, UNIMPLEMENTED, UNAUTHENTICATED.
+    #[must_use]
+    pub fn is_callers_own(&self) -> bool {
+        matches!(self.code, 3 | 5 | 6 | 7 | 9..=12 | 16)
+    }
+}
+
 // === impl Fields ===
 
 impl Fields {
+    pub(crate) fn new(relayed: bool) -> Self {
+        Self {
+            relayed,
+            ..Self::default()
+        }
+    }
+
+    /// As if nothing had come.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::new(self.relayed);
+    }
+
     /// Takes a field that has a meaning of its own; false if it is metadata.
     pub(crate) fn take(&mut self, name: &[u8], value: &[u8]) -> bool {
         match name {
@@ -78,11 +106,10 @@ impl Fields {
             b"content-type" => {
                 self.content_type = ContentType::Other(String::from_utf8_lossy(value).into_owned())
             }
-            b"date"
-            | b"server"
-            | b"content-length"
-            | b"grpc-encoding"
-            | b"grpc-accept-encoding" => {}
+            b"grpc-encoding" | b"grpc-accept-encoding" if self.relayed => return false,
+            b"grpc-encoding" => self.coding = Coding::named(value),
+            b"grpc-accept-encoding" => {}
+            b"date" | b"server" | b"content-length" => {}
             _ => return false,
         }
         true
@@ -117,9 +144,21 @@ impl Fields {
 
     /// The whole answer. OK promises exactly one message.
     pub(crate) fn into_reply(self, message: Assembly) -> Result<Reply, CallError> {
+        let coding = self.coding;
+        let mut reply = self.into_end()?;
+        if reply.code == code::OK {
+            let message = message.finish()?;
+            let message = message.ok_or(CallError::Malformed("status OK without a message"))?;
+            reply.body = message.plain(coding)?;
+        }
+        Ok(reply)
+    }
+
+    /// The outcome, whatever messages came before it.
+    pub(crate) fn into_end(self) -> Result<Reply, CallError> {
         let Block {
             code,
-            message: text,
+            message,
             details,
             metadata,
         } = self.block;
@@ -130,14 +169,20 @@ impl Fields {
             trailers: metadata,
             ..Reply::default()
         };
-        if code == code::OK {
-            reply.body = message
-                .finish()?
-                .ok_or(CallError::Malformed("status OK without a message"))?;
-        } else {
-            (reply.message, reply.details) = (text, details);
+        if code != code::OK {
+            (reply.message, reply.details) = (message, details);
         }
         Ok(reply)
+    }
+
+    /// What messages are encoded in.
+    pub(crate) fn coding(&self) -> Option<Coding> {
+        self.coding
+    }
+
+    /// Metadata of the block that was read last.
+    pub(crate) fn metadata(&self) -> &HeaderMap {
+        &self.block.metadata
     }
 }
 

@@ -15,6 +15,7 @@ use resilience::budget::{RetryBudget, Terms};
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
+use super::error::NoRetry;
 
 /// Codes of gRPC.
 const CODES: usize = RetryOn::GRPC_CODES.len();
@@ -134,8 +135,10 @@ impl Cluster {
 
     /// The right to one more try at an endpoint that may have executed the one before, if the budget and the
     /// limit allow it. It counts as under way until the permit is dropped.
-    #[must_use]
-    pub fn may_retry(self: &Arc<Self>, now: Instant) -> Option<RetryPermit> {
+    ///
+    /// # Errors
+    /// With the one that does not.
+    pub fn may_retry(self: &Arc<Self>, now: Instant) -> Result<RetryPermit, NoRetry> {
         let retries = &self.retries;
         let most = retries.most.load(Relaxed);
         let one_more = |flying| (flying < most).then_some(flying + 1);
@@ -145,17 +148,17 @@ impl Cluster {
             .is_err()
         {
             retries.limited.fetch_add(1, Relaxed);
-            return None;
+            return Err(NoRetry::Limit(Arc::clone(self.name())));
         }
         let permit = RetryPermit {
             cluster: Arc::clone(self),
         };
         if retries.budget.try_spend(now) {
-            return Some(permit);
+            return Ok(permit);
         }
         retries.exhausted.fetch_add(1, Relaxed);
         retries.tell(self.name(), now);
-        None
+        Err(NoRetry::Budget(Arc::clone(self.name())))
     }
 
     /// A try beyond the first starts.

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use balance::SlowStart;
+use mesh_config::model::{Labels, Place};
 use tokio::time::Instant;
 
+use super::checks::CheckView;
 use super::cluster::Cluster;
 use super::concurrency::ConcurrencyView;
 use super::endpoint::Endpoint;
@@ -23,6 +26,8 @@ pub struct ClusterView {
     pub retry_budget_left: u32,
     /// How much it may have in flight.
     pub concurrency: ConcurrencyView,
+    /// Where the gateway is, as far as that is known, if it prefers endpoints near it.
+    pub place: Option<Place>,
     /// Its endpoints, in the order of the configuration.
     pub endpoints: Vec<EndpointView>,
 }
@@ -34,6 +39,10 @@ pub struct EndpointView {
     pub address: Arc<str>,
     /// Its share, relative to the others'.
     pub weight: u32,
+    /// The part of it that it has for now, while it starts slowly.
+    pub effective_weight: f64,
+    /// What is known of it beside that.
+    pub labels: Arc<Labels>,
     /// Whether requests go there.
     pub usable: bool,
     /// Whether it takes requests although discovery has lost it.
@@ -42,6 +51,8 @@ pub struct EndpointView {
     pub ejected: bool,
     /// Why not.
     pub reasons: Vec<String>,
+    /// What the gateway's own checks say, if there are any.
+    pub check: Option<CheckView>,
     /// What its breaker does with requests.
     pub breaker: &'static str,
     /// Why, and for how long still, if it does not admit them.
@@ -50,7 +61,7 @@ pub struct EndpointView {
     pub in_flight: usize,
     /// Average latency in milliseconds, the recent past counting most.
     pub ewma_ms: f64,
-    /// Open connections of the gateway's own lane, over all workers.
+    /// Open connections, over all workers.
     pub connections: usize,
     /// Streams on them.
     pub streams: usize,
@@ -62,10 +73,11 @@ impl Cluster {
     pub fn view(&self) -> ClusterView {
         let now = Instant::now();
         let policy = self.config().load_balancing.policy.as_str();
+        let slow = self.selections.load().all().slow_start();
         let endpoints = self
             .members()
             .iter()
-            .map(|endpoint| endpoint.view(self.panics(), now))
+            .map(|endpoint| endpoint.view(self.panics(), slow, now))
             .chain(self.left_out().iter().map(EndpointView::left_out))
             .collect();
         ClusterView {
@@ -74,6 +86,7 @@ impl Cluster {
             panic: self.panics(),
             retry_budget_left: self.retry_budget_left(now),
             concurrency: self.concurrency().view(),
+            place: self.place(),
             endpoints,
         }
     }
@@ -85,10 +98,13 @@ impl EndpointView {
         Self {
             address: found.address.to_string().into(),
             weight: found.weight,
+            effective_weight: 0.0,
+            labels: Arc::clone(&found.labels),
             usable: false,
             held: false,
             ejected: false,
             reasons: found.out.iter().cloned().collect(),
+            check: None,
             breaker: "admit",
             breaker_reason: None,
             in_flight: 0,
@@ -100,7 +116,8 @@ impl EndpointView {
 }
 
 impl Endpoint {
-    fn view(&self, panic: bool, now: Instant) -> EndpointView {
+    fn view(&self, panic: bool, slow: Option<SlowStart>, now: Instant) -> EndpointView {
+        let part = slow.map_or(1.0, |slow| slow.relative(self.usable_since(), now));
         let (connections, streams) = self.lanes.iter().fold((0, 0), |sum, lane| {
             let usage = lane.usage();
             (sum.0 + usage.0, sum.1 + usage.1)
@@ -114,15 +131,18 @@ impl Endpoint {
         EndpointView {
             address: Arc::clone(self.name()),
             weight: self.weight(),
+            effective_weight: f64::from(self.weight()) * part,
+            labels: self.labels(),
             usable: self.health.is_usable(),
             held: held.is_some(),
             ejected: self.health.has(Cause::Ejected),
             reasons,
+            check: self.checks.view(),
             breaker: self.circuit.word(now),
             breaker_reason: self.circuit.reason(now),
             in_flight: self.load.in_flight(),
             ewma_ms: self.latency(now).as_secs_f64() * 1e3,
-            connections,
+            connections: connections + self.sockets.count(),
             streams,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use testkit::Http1;
+use testkit::wait::{PATIENCE, eventually};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
@@ -48,6 +49,18 @@ impl Load {
     /// Answers so far.
     pub(crate) fn done(&self) -> usize {
         self.done.load(Relaxed)
+    }
+
+    /// Waits for so many more answers.
+    pub(crate) async fn reads(&self, more: usize) {
+        let before = self.done();
+        eventually(&format!("{more} more reads"), PATIENCE, async || {
+            match self.done() - before {
+                done if done > more => Ok(()),
+                done => Err(done),
+            }
+        })
+        .await;
     }
 
     /// Stops; none may have failed.

@@ -42,6 +42,21 @@ impl Gateway {
         Self { program, directory }
     }
 
+    /// With further flags.
+    pub(crate) async fn start_with(config: &str, flags: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join("mesh.yaml"), config).expect("a file");
+        let program = program(directory.path()).args(flags.iter().copied());
+        let program = program.start().await;
+        Self { program, directory }
+    }
+
+    /// Gives it another configuration while it runs.
+    pub(crate) fn reconfigure(&self, config: &str) {
+        std::fs::write(self.directory.path().join("mesh.yaml"), config).expect("a file");
+        self.program.reload();
+    }
+
     pub(crate) fn http(&self) -> SocketAddr {
         self.program.address("http")
     }
@@ -57,11 +72,16 @@ impl Gateway {
         (answer.status, answer.text())
     }
 
-    /// The endpoints of the cluster: address, whether it is usable, reasons.
-    pub(crate) async fn endpoints(&self) -> Vec<(String, bool, String)> {
+    /// What `/clusters` says.
+    pub(crate) async fn clusters(&self) -> Value {
         let mut admin = Http1::connect(self.program.address("admin")).await;
         let json = [("accept", "application/json")];
-        let clusters = admin.request("GET", "/clusters", &json, None).await.json();
+        admin.request("GET", "/clusters", &json, None).await.json()
+    }
+
+    /// The endpoints of the cluster: address, whether it is usable, reasons.
+    pub(crate) async fn endpoints(&self) -> Vec<(String, bool, String)> {
+        let clusters = self.clusters().await;
         let endpoints = clusters[0]["endpoints"].as_array().cloned();
         let endpoint = |one: &Value| {
             let address = one["address"].as_str().unwrap_or_default().to_owned();
@@ -139,4 +159,21 @@ pub(crate) async fn registered(consul: &Consul) -> Running {
 
 pub(crate) fn grpc(counter: &Running) -> SocketAddr {
     counter.address("grpc")
+}
+
+/// How many reads a counter has answered, by its own count.
+pub(crate) async fn reads(counter: &Running) -> u64 {
+    let metrics = Metrics::scrape(counter.address("admin")).await;
+    let labels = [("method", "GetCounter")];
+    metrics.counter_value("highgopress_grpc_requests_total", &labels)
+}
+
+/// What a gateway says of a configuration that it does not take.
+pub(crate) async fn refused(config: &str) -> String {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("mesh.yaml"), config).expect("a file");
+    let program = program(directory.path()).spawn();
+    let status = program.exit_within(PATIENCE).await;
+    assert_eq!(status.code(), Some(2), "{}", program.logs());
+    program.logs()
 }

@@ -72,6 +72,30 @@ async fn check_says_ok_or_every_problem_with_its_line() {
 }
 
 #[tokio::test]
+async fn check_warns_of_a_policy_by_key_that_no_route_has_a_key_for() {
+    for policy in ["ring_hash", "maglev"] {
+        let text = std::fs::read_to_string(valid().path()).unwrap();
+        let rules = format!("protocol: grpc, load_balancing: {{ policy: {policy} }}");
+        let text = text.replacen("protocol: grpc", &rules, 1);
+        let ended = proxy(&["check", File::new(&text).path().to_str().unwrap()]).await;
+        assert!(ended.status.success(), "{}", ended.output);
+        assert!(ended.output.lines().any(|line| line == "ok"));
+        let warned = ended
+            .output
+            .lines()
+            .find(|line| line.starts_with("warning: "));
+        let warned = warned.unwrap_or_else(|| panic!("{}", ended.output));
+        let expected =
+            format!("clusters[0].load_balancing.policy: {policy} sends requests by a key");
+        assert!(warned.contains(&expected), "{warned}");
+
+        let keyed = text.replace("to: counter", "hash_on: address\n    to: counter");
+        let ended = proxy(&["check", File::new(&keyed).path().to_str().unwrap()]).await;
+        assert_eq!(ended.output.trim(), "ok");
+    }
+}
+
+#[tokio::test]
 async fn check_finds_what_only_descriptors_can_tell() {
     let file = File::new(
         &BROKEN
@@ -142,6 +166,45 @@ async fn run_with_a_broken_file_exits_2_with_all_mistakes() {
             .code(),
         Some(2)
     );
+}
+
+#[tokio::test]
+async fn an_admin_address_that_is_none_exits_2_and_says_what_to_write() {
+    for admin in [
+        "NONSENSE",
+        "",
+        "http://",
+        "http://127.0.0.1",
+        "https://127.0.0.1:9901",
+        "127.0.0.1:0",
+        "127.0.0.1:99999",
+        "http://127.0.0.1:9901/clusters",
+    ] {
+        for command in [
+            &["switch"][..],
+            &["switch", "counters", "monolith"],
+            &["explain", "GET", "/x"],
+            &["run", "--config", "mesh.yaml"],
+        ] {
+            let is_run = command[0] == "run";
+            if is_run && admin == "127.0.0.1:0" {
+                continue; // Any free port, when it is one's own.
+            }
+            let ended = proxy(&[command, &["--admin", admin]].concat()).await;
+            assert_eq!(
+                ended.status.code(),
+                Some(2),
+                "{command:?} --admin {admin:?}: {}",
+                ended.output
+            );
+            assert!(ended.output.contains("--admin"), "{}", ended.output);
+            let says = ended.output.contains("http://HOST:PORT");
+            assert!(is_run || says, "{}", ended.output);
+        }
+    }
+    // One that is fine, and at which nobody listens, is another matter.
+    let ended = proxy(&["switch", "--admin", "http://127.0.0.1:1/"]).await;
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.output);
 }
 
 #[tokio::test]

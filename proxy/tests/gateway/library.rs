@@ -3,53 +3,34 @@
 
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use prost::Message;
+use proto::rpc::{BadRequest, Status, bad_request::FieldViolation};
 use serde_json::{Value, json};
 use testkit::Http1;
+use testkit::descriptors::{self, Described};
 use testkit::echo::Echo;
-use testkit::mesh::Gateway;
+use testkit::stream_backend::{StreamBackend, StreamCall};
 
 /// The descriptor set of `library.proto`, its imports included.
-fn descriptors() -> Vec<u8> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let includes = [root.join("tests/gateway"), root.join("../proto/proto")];
-    let mut compiler = protox::Compiler::new(includes).expect("the folders are there");
-    compiler
-        .include_imports(true)
-        .open_file("library.proto")
-        .expect("library.proto compiles");
-    // Not by way of prost-types, which would drop the annotations.
-    compiler.encode_file_descriptor_set()
+pub(super) fn descriptors() -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway");
+    descriptors::compiled(&folder, "library.proto")
 }
 
 struct Library {
     backend: Echo,
-    gateway: Gateway,
-    _descriptors: tempfile::NamedTempFile,
+    described: Described,
 }
 
 async fn library(options: &str) -> Library {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), descriptors()).unwrap();
-    let backend = Echo::start(&descriptors()).await;
-    let gateway = Gateway::start(&format!(
-        r#"
-listeners: [{{ address: 127.0.0.1:0 }}]
-admin: {{ address: 127.0.0.1:0 }}
-descriptors: [{{ file: {file} }}]
-clusters:
-  - {{ name: library, protocol: grpc, endpoints: {{ static: ["{backend}"] }} }}
-routes:
-  - {{ name: library, transcode: {{ services: [library.v1.Library]{options} }}, to: library }}
-"#,
-        file = file.path().display(),
-        backend = backend.address,
-    ))
-    .await;
-    Library {
-        backend,
-        gateway,
-        _descriptors: file,
-    }
+    let descriptors = descriptors();
+    let backend = Echo::start(&descriptors).await;
+    let services = format!("[library.v1.Library]{options}");
+    let address = backend.address;
+    let described = descriptors::transcoding(&descriptors, (&services, ""), address).await;
+    Library { backend, described }
 }
 
 fn book() -> Value {
@@ -72,7 +53,7 @@ fn book() -> Value {
 #[tokio::test]
 async fn a_service_it_has_never_seen_is_transcoded_both_ways() {
     let library = library("").await;
-    let mut client = Http1::connect(library.gateway.http()).await;
+    let mut client = Http1::connect(library.described.gateway.http()).await;
     let answer = client
         .post_json("/v1/shelves/7/books?requestId=r1&dry_run=true", &book())
         .await;
@@ -90,7 +71,7 @@ async fn a_service_it_has_never_seen_is_transcoded_both_ways() {
 #[tokio::test]
 async fn path_and_query_reach_nested_and_repeated_fields() {
     let library = library("").await;
-    let mut client = Http1::connect(library.gateway.http()).await;
+    let mut client = Http1::connect(library.described.gateway.http()).await;
     let query = "genres=NOVEL&genres=2&asOf=2024-02-29T00:00:00Z&view.full=true&view.pages=12";
     let answer = client
         .get(&format!("/v1/shelves/a%2Fb/books/c%20d?{query}"))
@@ -109,7 +90,7 @@ async fn path_and_query_reach_nested_and_repeated_fields() {
 #[tokio::test]
 async fn input_that_does_not_fit_is_a_status_that_says_where() {
     let library = library("").await;
-    let mut client = Http1::connect(library.gateway.http()).await;
+    let mut client = Http1::connect(library.described.gateway.http()).await;
     let posts = [
         (json!({ "genre": "COOKING" }), "genre"),
         (
@@ -151,7 +132,7 @@ async fn options_of_the_route_change_the_form() {
         ", names: original, int64: number, enums: number, defaults: emit, unknown_fields: ignore",
     )
     .await;
-    let mut client = Http1::connect(library.gateway.http()).await;
+    let mut client = Http1::connect(library.described.gateway.http()).await;
     let body = json!({ "title": "t", "genre": "NOVEL", "copies": { "a": 1 }, "colour": "red" });
     let answer = client.post_json("/v1/shelves/7/books", &body).await;
     let book = answer.json()["book"].clone();
@@ -160,5 +141,42 @@ async fn options_of_the_route_change_the_form() {
         json!({ "title": "t", "authors": [], "copies": { "a": 1 }, "editors": {}, "genre": 1, "cover": "", "rating": 0 }),
         "{}",
         answer.text()
+    );
+}
+
+#[tokio::test]
+async fn details_of_errors_are_told_though_no_file_has_their_types() {
+    let violation = FieldViolation {
+        field: "title".to_owned(),
+        description: "too long".to_owned(),
+        ..FieldViolation::default()
+    };
+    let detail = BadRequest {
+        field_violations: vec![violation],
+    };
+    let mut status = Status {
+        code: 3,
+        ..Status::default()
+    };
+    status.details.resize_with(1, Default::default);
+    status.details[0].type_url = "type.googleapis.com/google.rpc.BadRequest".to_owned();
+    status.details[0].value = detail.encode_to_vec();
+    let status = STANDARD_NO_PAD.encode(status.encode_to_vec());
+    let backend = StreamBackend::start(move |call: StreamCall| {
+        let status = status.clone();
+        async move { call.finish_with(3, "no", &[("grpc-status-details-bin", &status)]) }
+    })
+    .await;
+    let services = ("[library.v1.Library]", "");
+    let described = descriptors::transcoding(&descriptors(), services, backend.address()).await;
+    let mut client = Http1::connect(described.gateway.http()).await;
+    let answer = client.get("/v1/shelves/1/books/2").await;
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(
+        answer.json()["details"],
+        json!([{
+            "@type": "type.googleapis.com/google.rpc.BadRequest",
+            "fieldViolations": [{ "field": "title", "description": "too long" }],
+        }])
     );
 }

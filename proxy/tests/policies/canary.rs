@@ -203,6 +203,77 @@ async fn a_verdict_survives_reloads_until_the_canary_map_changes_or_a_hand_takes
 }
 
 #[tokio::test]
+async fn a_verdict_survives_a_kill_and_is_taken_back_by_hand_or_by_another_map() {
+    let terms = "max_error_ratio_over: 5%";
+    let mut trial = Trial::of(named("old").await, failing().await, terms).await;
+    trial.canary_gets(1000, &[]).await;
+    let verdicts = trial.gateway.config().with_file_name("data/verdicts.json");
+    let kept = async || {
+        let text = std::fs::read_to_string(&verdicts).unwrap_or_default();
+        let is_there = text.contains("counters");
+        if is_there {
+            Ok(text)
+        } else {
+            Err("no verdict")
+        }
+    };
+    let text = eventually("the verdict to be on the disk", PATIENCE, kept).await;
+    assert!(text.contains("% of 5"), "{text}");
+    trial.gateway.program.kill().await;
+    trial.gateway.restart().await;
+    assert_eq!(trial.canary_gets(300, &[]).await, 0);
+    assert_eq!(trial.state_and_share().await, (0.0, 0.0));
+    let program = &trial.gateway.program;
+    let line = program.line_with("a canary was taken back before").await;
+    assert!(line.contains("% of 5"), "{line}");
+    let explained = format!("/explain?method=GET&path={PATH}");
+    let explained = admin(&trial.gateway, &explained).await.text();
+    assert!(explained.contains("taken back at"), "{explained}");
+
+    let (status, told) = switch(&trial.gateway, &["counters", "--back"]).await;
+    assert_eq!(status, Some(0), "{told}");
+    assert!(trial.canary_gets(1000, &[]).await >= MIN);
+    eventually("the second verdict", PATIENCE, kept).await;
+    // A changed map is another canary, at a start too.
+    trial.gateway.program.kill().await;
+    let other = judged(terms).replace("over: 5%", "over: 6%");
+    trial.gateway.configure(&mesh(&trial.clusters(), &other));
+    trial.gateway.restart().await;
+    assert_eq!(trial.state_and_share().await, (1.0, 0.2));
+}
+
+#[tokio::test]
+async fn time_that_a_caller_did_not_give_is_not_the_canary_s_fault() {
+    for lane in [TRANSCODED, PASSED] {
+        let slow = HttpBackend::start(|_| {
+            let mut steps = vec![Step::Wait(Duration::from_secs(1))];
+            steps.extend(ok("new"));
+            steps
+        })
+        .await;
+        let old = named("old").await;
+        let clusters = [http("old", old.address()), http("new", slow.address())];
+        let route = judged("max_error_ratio_over: 5%, header: { x-canary: \"yes\" }");
+        let gateway = gateway(&clusters, &route.replace(TRANSCODED, lane)).await;
+        let trial = Trial {
+            old,
+            new: slow,
+            gateway,
+        };
+        let hurry = [("x-request-timeout", "100ms")];
+        let selected = [hurry[0], ("x-canary", "yes")];
+        // A request that is passed through and fails takes its connection along.
+        for _ in 0..2 * MIN {
+            trial.canary_gets(1, &hurry).await;
+        }
+        for _ in 0..MIN + 20 {
+            trial.canary_gets(1, &selected).await;
+        }
+        assert_eq!(trial.state_and_share().await.0, 1.0, "it stays on trial");
+    }
+}
+
+#[tokio::test]
 async fn what_is_passed_through_is_judged_too() {
     for new in [
         failing().await,

@@ -108,7 +108,7 @@ async fn the_counter_stops_when_the_time_is_spent_or_the_client_has_gone() {
     let late = client.request("GET", READ, &hurried, None).await;
     assert_eq!(late.status, 504, "{}", late.text());
     assert!(
-        (295 * MS..1500 * MS).contains(&began.elapsed()),
+        (295 * MS..4000 * MS).contains(&began.elapsed()),
         "{:?}",
         began.elapsed()
     );

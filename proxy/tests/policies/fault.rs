@@ -64,18 +64,18 @@ async fn an_abort_is_answered_in_the_route_s_shape_and_no_backend_is_asked() {
 
 #[tokio::test]
 async fn a_delay_makes_requests_wait_before_anything_else_but_never_beyond_their_time() {
-    let (gateway, backend, _counter) = harming("{ delay: { duration: 300ms } }").await;
+    let (gateway, backend, _counter) = harming("{ delay: { duration: 1s } }").await;
     for (path, route) in LANES {
         let mut client = Http1::connect(gateway.http()).await;
         let began = Instant::now();
         assert_eq!(client.get(path).await.status, 200);
-        assert!(began.elapsed() >= 300 * MS, "{:?}", began.elapsed());
+        assert!(began.elapsed() >= 1000 * MS, "{:?}", began.elapsed());
         let hurried = [("x-request-timeout", "100ms")];
         let began = Instant::now();
         let late = client.request("GET", path, &hurried, None).await;
         assert!(matches!(late.status, 503 | 504), "{}", late.text());
         assert!(
-            (100 * MS..290 * MS).contains(&began.elapsed()),
+            (100 * MS..990 * MS).contains(&began.elapsed()),
             "{:?}",
             began.elapsed()
         );

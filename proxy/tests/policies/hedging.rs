@@ -29,7 +29,7 @@ async fn the_first_answer_wins_and_the_other_try_is_reset_at_once() {
     assert_eq!(mesh.reads(6).await, [200; 6]);
     let took = began.elapsed();
     assert!(
-        took >= Duration::from_millis(300) && took < Duration::from_secs(3),
+        took >= Duration::from_millis(300) && took < Duration::from_secs(10),
         "{took:?}"
     );
     assert_eq!((hanging.calls(), working.calls()), (3, 6));
@@ -125,14 +125,14 @@ async fn the_delay_follows_the_latencies_of_now() {
     // Some of them may have taken longer than 95 of 100.
     let calls = backends[0].calls() + backends[1].calls();
     assert!(
-        (reads..reads + reads / 4).contains(&calls),
+        (reads..reads + reads / 2).contains(&calls),
         "{calls} calls for {reads} reads"
     );
     hangs.store(true, SeqCst);
     let began = Instant::now();
     assert_eq!(mesh.reads(20).await, [200; 20]);
     assert!(
-        began.elapsed() < Duration::from_secs(2),
+        began.elapsed() < Duration::from_secs(8),
         "{:?}",
         began.elapsed()
     );

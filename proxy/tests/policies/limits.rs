@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use testkit::Http1;
 use testkit::backend::{Answer, Backend};
+use testkit::http_backend::{HttpBackend, Step, answer};
 use tokio::task::JoinSet;
 
 use super::scripted::{Mesh, READ, always, ok};
+use super::setup::{cluster, gateway};
 
 const PLENTY: &str = "retry_budget: { ratio: 100%, min_per_second: 1000 }";
 
@@ -61,4 +64,44 @@ async fn requests_in_flight_and_waiting_are_as_many_as_it_says() {
     let statuses = together(&mesh, 20, &[]).await;
     assert_eq!(statuses, [[200; 8].as_slice(), &[503; 12]].concat());
     assert_eq!((slow.calls(), slow.most_in_flight()), (8, 5));
+}
+
+#[tokio::test]
+async fn endpoints_that_have_as_much_as_they_may_are_waited_for() {
+    let slow = Backend::start(|_| ok().after(Duration::from_millis(400))).await;
+    let cluster = "limits: { pending: 3, per_endpoint: { requests: 2 } }";
+    let mesh = Mesh::start(&[&slow], cluster, "").await;
+    let statuses = together(&mesh, 20, &[]).await;
+    assert_eq!(statuses, [[200; 5].as_slice(), &[503; 15]].concat());
+    assert_eq!((slow.calls(), slow.most_in_flight()), (5, 2));
+    let hanging = always(Answer::Hang).await;
+    let mesh = Mesh::start(&[&hanging], cluster, "").await;
+    let soon = &[("x-request-timeout", "1500ms")];
+    let statuses = together(&mesh, 20, soon).await;
+    assert_eq!(statuses, [[503; 15].as_slice(), &[504; 5]].concat());
+}
+
+#[tokio::test]
+async fn requests_that_are_passed_through_wait_for_endpoints_too() {
+    let slow = HttpBackend::start(|_| {
+        let mut steps = vec![Step::Wait(Duration::from_millis(400))];
+        steps.extend(answer(200, &[], "late"));
+        steps
+    })
+    .await;
+    let limits = ", limits: { pending: 3, per_endpoint: { requests: 2 } }";
+    let clusters = [cluster("old", "http1", &[slow.address()], limits)];
+    let routes = ["{ name: all, match: { path_prefix: / }, to: old }".to_owned()];
+    let gateway = gateway(&clusters, &routes).await;
+    let mut reads = JoinSet::new();
+    for _ in 0..20 {
+        let mut client = Http1::connect(gateway.http()).await;
+        reads.spawn(async move { client.get("/x").await.status });
+    }
+    let mut statuses = reads.join_all().await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [[200; 5].as_slice(), &[503; 15]].concat());
+    assert_eq!(slow.requests(), 5);
+    let (_, most) = slow.in_flight();
+    assert_eq!(most, 2);
 }

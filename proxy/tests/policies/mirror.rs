@@ -96,6 +96,56 @@ async fn safe_requests_are_copied_as_they_are_and_others_are_not() {
 }
 
 #[tokio::test]
+async fn a_copy_has_the_id_of_its_original_whoever_gave_it() {
+    for lane in [TRANSCODED, PASSED] {
+        let (old, new) = (named("old").await, named("new").await);
+        let gateway = mirrored(lane, &old, &new, "").await;
+        let mut client = Http1::connect(gateway.http()).await;
+        for headers in [&[][..], &[("x-request-id", "mine")]] {
+            get(&mut client, headers).await;
+        }
+        received(&new, 2).await;
+        let ids = |backend: &HttpBackend| -> Vec<String> {
+            let received = backend.received();
+            let id = |seen: &testkit::http_backend::Received| {
+                seen.header("x-request-id").unwrap().to_owned()
+            };
+            let mut ids: Vec<_> = received.iter().map(id).collect();
+            ids.sort();
+            ids
+        };
+        assert_eq!(ids(&old), ids(&new));
+        assert!(ids(&old).contains(&"mine".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_a_grpc_call_has_its_id_too() {
+    let id = |seen: &testkit::backend::Seen| {
+        seen.headers
+            .get("x-request-id")
+            .map(|id| id.as_bytes().to_vec())
+    };
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let backend = || async {
+        let tell = tell.clone();
+        Backend::start(move |seen| {
+            tell.send(id(seen)).unwrap();
+            Answer::message(b"")
+        })
+        .await
+    };
+    let (old, new) = (backend().await, backend().await);
+    let clusters = [grpc("old", old.address()), grpc("new", new.address())];
+    let route = format!("{TRANSCODED}    to: old\n    mirror: {{ cluster: new }}\n");
+    let gateway = gateway(&clusters, &route).await;
+    get(&mut Http1::connect(gateway.http()).await, &[]).await;
+    let one = told.recv().await.unwrap();
+    assert!(one.is_some());
+    assert_eq!(told.recv().await.unwrap(), one);
+}
+
+#[tokio::test]
 async fn bodies_are_copied_where_the_route_says_that_it_is_safe() {
     for lane in [TRANSCODED, PASSED] {
         let (old, new) = (named("old").await, named("new").await);

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use testkit::Metrics;
 use testkit::backend::Backend;
 use testkit::wait::{PATIENCE, eventually};
+use testkit::{Http1, Metrics};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::scripted::{Mesh, always, ok, status, unavailable};
+use super::scripted::{Mesh, READ, always, ok, status, unavailable};
 
 async fn usable(mesh: &Mesh) -> usize {
     let cluster = mesh.cluster().await;
@@ -147,6 +148,69 @@ async fn who_succeeds_less_often_than_its_peers_is_ejected() {
         reason.starts_with("ejected: ") && reason.contains("of its calls succeed"),
         "{reason}"
     );
+}
+
+#[tokio::test]
+async fn who_takes_much_longer_than_its_peers_is_ejected() {
+    const CLIENTS: usize = 24;
+    let mut backends = vec![always(ok().after(Duration::from_millis(150))).await];
+    for _ in 0..5 {
+        backends.push(always(ok()).await);
+    }
+    // Only if it is asked for.
+    for latency in [false, true] {
+        let rules = format!(
+            "outlier_detection: {{ latency: {latency}, interval: 4s, base_ejection: 60s }}"
+        );
+        let all: Vec<_> = backends.iter().collect();
+        let mesh = Mesh::start(&all, &rules, "").await;
+        let began = Instant::now();
+        let patience = if latency {
+            3 * PATIENCE
+        } else {
+            Duration::from_secs(9)
+        };
+        while usable(&mesh).await == 6 && began.elapsed() < patience {
+            let mut clients = JoinSet::new();
+            for _ in 0..CLIENTS {
+                let address = mesh.gateway.http();
+                clients.spawn(async move {
+                    let mut client = Http1::connect(address).await;
+                    for _ in 0..12 {
+                        assert_eq!(client.get(READ).await.status, 200);
+                    }
+                });
+            }
+            clients.join_all().await;
+        }
+        if !latency {
+            assert_eq!(usable(&mesh).await, 6);
+            continue;
+        }
+        let endpoint = mesh.endpoint(0).await;
+        let reason = endpoint["reasons"][0].as_str().unwrap_or_default();
+        assert!(
+            endpoint["usable"] == false && reason.starts_with("ejected: its calls take 1"),
+            "{endpoint}"
+        );
+        assert_eq!(usable(&mesh).await, 5);
+        let before = backends[0].calls();
+        assert_eq!(mesh.reads(20).await, [200; 20]);
+        assert_eq!(backends[0].calls(), before, "it gets nothing more");
+        let metrics = Metrics::scrape(mesh.gateway.admin()).await;
+        let ejected = [("cluster", "c"), ("state", "ejected")];
+        assert_eq!(metrics.value("highpress_endpoints", &ejected), Some(1.0));
+        assert_eq!(
+            metrics.counter_value("highpress_outlier_ejections_total", &[("cluster", "c")]),
+            1
+        );
+        let line = mesh
+            .gateway
+            .program
+            .line_with("ejected: its calls take")
+            .await;
+        assert!(line.contains("ms elsewhere"), "{line}");
+    }
 }
 
 #[tokio::test]

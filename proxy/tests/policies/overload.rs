@@ -1,6 +1,7 @@
 //! Shedding: who is turned away when the gateway has too much to do, what they are told, and that it ends.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::Value;
 use testkit::http_backend::ok;
@@ -8,6 +9,7 @@ use testkit::mesh::Gateway;
 use testkit::wait::PATIENCE;
 use testkit::{Http1, HttpBackend, Metrics, eventually, mesh};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 const MOST: usize = 20;
 
@@ -128,4 +130,48 @@ async fn memory_beyond_its_bound_sheds_everybody_but_the_gateways_own_pages() {
     gateway.program.reload();
     until_it_sheds(&gateway, "nothing").await;
     assert_eq!(client.get("/low/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_event_loop_that_is_late_sheds_and_lets_the_important_in_first() {
+    let backend = HttpBackend::start(|_| ok("")).await;
+    let counter = mesh::counter("memory").await;
+    let bound = "overload: { loop_lag: 500ms }";
+    let gateway = Gateway::start(&yaml(backend.address(), counter.address("grpc"), bound)).await;
+    let mut client = Http1::connect(gateway.http()).await;
+    assert_eq!(client.get("/low/x").await.status, 200);
+    // Nothing makes a loop later than a process that does not run: more than four times the bound.
+    gateway.program.freeze().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    gateway.program.thaw();
+    let thawed = Instant::now();
+    let shed = loop {
+        let answer = client.get("/high/x").await;
+        if answer.status == 503 {
+            break answer;
+        }
+        assert!(thawed.elapsed() < PATIENCE, "nobody is turned away");
+    };
+    assert_eq!(shed.header("retry-after"), Some("1"));
+    assert_eq!(shed.json()["details"][0]["reason"], "OVERLOADED");
+    // It tells of the counter, which may have seemed to be away for as long; but it tells.
+    let health = client.get("/api/v1/health").await.text();
+    assert!(!health.contains("OVERLOADED"), "{health}");
+    let line = gateway.program.line_with("shedding: overloaded: ").await;
+    assert!(line.contains("short_of=\"event loop lag\""), "{line}");
+    let mut let_in = Vec::new();
+    while let_in != [true; 3] {
+        assert!(thawed.elapsed() < PATIENCE, "let in: {let_in:?}");
+        let_in.clear();
+        for priority in ["low", "normal", "high"] {
+            let_in.push(client.get(&format!("/{priority}/x")).await.status == 200);
+        }
+        assert!(let_in.is_sorted(), "the least important last: {let_in:?}");
+    }
+    let metrics = Metrics::scrape(gateway.admin()).await;
+    let shed = |priority| {
+        metrics.counter_value("highpress_shed_requests_total", &[("priority", priority)])
+    };
+    assert!(shed("low") > 0 && shed("high") > 0);
+    assert_eq!(metrics.value("highpress_overload_level", &[]), Some(0.0));
 }

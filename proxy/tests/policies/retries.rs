@@ -10,7 +10,7 @@ use testkit::backend::{Answer, Backend};
 use testkit::wait::{PATIENCE, eventually};
 use tokio::time::Instant;
 
-use super::scripted::{Mesh, always, ok, status, unavailable};
+use super::scripted::{Mesh, READ, always, ok, status, unavailable};
 
 /// As much as anybody wants, so that a test sees what it is about.
 const PLENTY: &str = "retry_budget: { ratio: 100%, min_per_second: 1000 }";
@@ -75,6 +75,12 @@ async fn a_failing_backend_sees_no_more_than_the_budget_allows() {
     assert!(calls >= READS + READS / 5 - 1, "{calls} calls");
     let exhausted = mesh.counted("highpress_retry_budget_exhausted_total", ("cluster", "c"));
     assert!(exhausted.await > 0);
+    let answer = mesh.client().await.get(READ).await.json();
+    let message = answer["message"].as_str().unwrap_or_default();
+    assert!(
+        message.ends_with("not tried again: the retry budget of cluster `c` is spent"),
+        "{answer}"
+    );
     mesh.gateway
         .program
         .line_with("retry budget is exhausted")
@@ -314,8 +320,11 @@ async fn a_proxy_in_between_may_say_it_with_retry_after() {
         let began = Instant::now();
         assert_eq!(mesh.reads(1).await, [status], "{seconds}");
         assert_eq!(backend.calls(), calls, "{seconds}");
-        let waited = began.elapsed() >= Duration::from_secs(1);
-        assert_eq!(waited, calls == 2, "{seconds}: {:?}", began.elapsed());
+        let (took, all) = (
+            began.elapsed(),
+            Duration::from_secs(seconds.parse().unwrap()),
+        );
+        assert_eq!(took >= all, calls == 2, "{seconds}: {took:?}");
     }
 }
 
@@ -334,7 +343,7 @@ async fn no_try_is_made_when_its_wait_would_not_end_before_the_deadline() {
         assert!(matches!(answer.status, 503 | 504), "{}", answer.text());
     }
     assert!(
-        began.elapsed() < Duration::from_secs(1),
+        began.elapsed() < Duration::from_secs(4),
         "{:?}",
         began.elapsed()
     );

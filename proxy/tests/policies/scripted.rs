@@ -76,6 +76,22 @@ impl Mesh {
         ));
     }
 
+    /// Further backends, from the next configuration on.
+    pub(crate) fn add(&mut self, backends: &[&Backend]) {
+        let more = backends.iter().map(|backend| backend.address());
+        self.addresses.extend(more);
+    }
+
+    /// A further address, from the next configuration on.
+    pub(crate) fn add_address(&mut self, address: SocketAddr) {
+        self.addresses.push(address);
+    }
+
+    /// No such backend any more, from the next configuration on.
+    pub(crate) fn remove(&mut self, backend: &Backend) {
+        self.addresses.retain(|one| *one != backend.address());
+    }
+
     pub(crate) async fn client(&self) -> Http1 {
         Http1::connect(self.gateway.http()).await
     }
@@ -151,12 +167,6 @@ routes:
 
 /// The descriptors of a service that says nothing about being called twice.
 fn library() -> Vec<u8> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let includes = [root.join("tests/gateway"), root.join("../proto/proto")];
-    let mut compiler = protox::Compiler::new(includes).expect("the folders are there");
-    compiler
-        .include_imports(true)
-        .open_file("library.proto")
-        .expect("library.proto compiles");
-    compiler.encode_file_descriptor_set()
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway");
+    testkit::descriptors::compiled(&folder, "library.proto")
 }

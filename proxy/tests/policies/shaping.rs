@@ -28,6 +28,7 @@ async fn http_backends_see_the_rewritten_path_and_host_and_the_query_as_it_was()
         let clusters = [cluster("old", protocol, &[backend.address()], "")];
         let routes = [
             "{ name: api, match: { path_prefix: /api/v1 }, to: old, rewrite: { path_prefix: /v2/, host: \"inner.example:81\" } }".into(),
+            "{ name: off, match: { path_prefix: /off }, to: old, rewrite: { path_prefix: / } }".into(),
             "{ name: rest, match: { path_prefix: / }, to: old }".into(),
         ];
         let gateway = gateway(&clusters, &routes).await;
@@ -41,6 +42,9 @@ async fn http_backends_see_the_rewritten_path_and_host_and_the_query_as_it_was()
             ("/%61pi/v1/c", "/v2/c"),
             ("/api/v1//c", "/v2//c"),
             ("/api/v10", "/api/v10"),
+            // Two slashes in front would be a host to many a backend.
+            ("/off//evil.example/x", "/evil.example/x"),
+            ("/off", "/"),
         ] {
             assert_eq!(client.get(asked).await.status, 200);
             let received = backend.received();

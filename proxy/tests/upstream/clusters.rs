@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use highpress_proxy::upstream::{CallError, Cluster, Outcome, Tried, Upstreams};
+use highpress_proxy::upstream::{Aim, CallError, Cluster, Outcome, Tried, Upstreams};
 use testkit::backend::{Answer, Backend};
 use testkit::wait::{PATIENCE, eventually};
 use tokio::runtime::Handle;
@@ -61,7 +61,10 @@ async fn limits_of_one_endpoint_fill_the_others() {
     let slow = || Backend::start(|_| Answer::message(b"x").after(Duration::from_millis(200)));
     let backends = [slow().await, slow().await];
     let addresses = [backends[0].address(), backends[1].address()];
-    let (_upstreams, cluster) = cluster(&addresses, "limits: {per_endpoint: {requests: 3}}");
+    let (_upstreams, cluster) = cluster(
+        &addresses,
+        "limits: {pending: 0, per_endpoint: {requests: 3}}",
+    );
     let results = start_calls(&cluster, 7, LONG).join_all().await;
     let refused = results
         .iter()
@@ -223,12 +226,12 @@ async fn pass_through_picks_and_reports() {
     let upstreams = Upstreams::new(1, Handle::current());
     upstreams.apply(&clusters(&text));
     let cluster = upstreams.get("p").unwrap();
-    let picked = cluster.pick(0, &Tried::new()).unwrap();
+    let picked = cluster.pick(0, &Tried::new(), Aim::default()).unwrap();
     assert_eq!(picked.endpoint().socket_addr(), Some(backend.address()));
     assert_eq!(cluster.view().endpoints[0].in_flight, 1);
     let tried = Tried::from_iter([Arc::clone(picked.endpoint())]);
     assert!(matches!(
-        cluster.pick(0, &tried),
+        cluster.pick(0, &tried, Aim::default()),
         Err(CallError::NoHealthyUpstream(_))
     ));
     picked.connect_failed("connection refused");

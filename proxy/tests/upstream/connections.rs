@@ -132,7 +132,7 @@ async fn without_any_endpoint_the_answer_is_immediate_and_says_why() {
         matches!(second, CallError::NoHealthyUpstream(_)) && second.to_string().contains("refused"),
         "{second}"
     );
-    assert!(second.never_executed() && started.elapsed() < Duration::from_millis(500));
+    assert!(second.never_executed() && started.elapsed() < LONG / 2);
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn a_backend_that_comes_back_has_traffic_within_a_second_or_so() {
     let back = Instant::now();
     until_usable(&cluster, 0, true).await;
     assert!(
-        back.elapsed() < Duration::from_millis(1500),
+        back.elapsed() < Duration::from_secs(4),
         "it took {:?}",
         back.elapsed()
     );
@@ -359,7 +359,7 @@ async fn killing_and_restarting_one_of_two_under_load_loses_no_call_that_was_not
     let back = Instant::now();
     until_both_have_traffic(&backends).await;
     assert!(
-        back.elapsed() < Duration::from_secs(3),
+        back.elapsed() < Duration::from_secs(8),
         "it took {:?}",
         back.elapsed()
     );

@@ -71,6 +71,7 @@ pub(crate) async fn call_with(
         method: &method,
         metadata,
         message: framed(message),
+        coding: None,
         max_response,
         terms: Terms::until(Instant::now() + within),
     };

@@ -37,6 +37,7 @@ fn worker(
                         metadata: &[],
                         message,
                         terms: Terms::until(deadline),
+                        coding: None,
                         max_response: 100,
                     };
                     errors.extend(cluster.unary(number, call).await.err());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, StatusCode};
@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::{Action, Admin, RequestView, Response};
+use super::{Action, Admin, By, RequestView, Response};
 
 /// Connections at a time; the next one waits in the listen queue.
 const MAX_CONNECTIONS: usize = 128;
@@ -133,9 +133,9 @@ async fn respond(admin: &Admin, request: hyper::Request<Incoming>) -> hyper::Res
     let action = admin
         .actions
         .iter()
-        .find(|(path, _)| *path == request.uri().path());
-    if let (Some((_, action)), &Method::POST) = (action, request.method()) {
-        return build(act(action, request).await);
+        .find(|(path, ..)| *path == request.uri().path());
+    if let (Some((_, action, by)), &Method::POST) = (action, request.method()) {
+        return build(act(action, *by, request).await);
     }
     if *request.method() != Method::GET && *request.method() != Method::HEAD {
         let allow = match action {
@@ -147,6 +147,9 @@ async fn respond(admin: &Admin, request: hyper::Request<Incoming>) -> hyper::Res
             .headers_mut()
             .insert(ALLOW, HeaderValue::from_static(allow));
         return refused;
+    }
+    if let (Some(refresh), "/status" | "/metrics") = (&admin.refresh, request.uri().path()) {
+        refresh().await;
     }
     let accept = request
         .headers()
@@ -161,11 +164,24 @@ async fn respond(admin: &Admin, request: hyper::Request<Incoming>) -> hyper::Res
     }))
 }
 
+/// Whether a page of this port asks, by an address. A page whose name was made to point here has that name as its host.
+fn is_own_page(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text("host").unwrap_or_default();
+    let by_address = host.parse::<SocketAddr>().is_ok()
+        || host
+            .strip_prefix("localhost:")
+            .is_some_and(|port| port.parse::<u16>().is_ok());
+    let from_here = text("origin") == Some(format!("http://{host}").as_str());
+    by_address && from_here && text("sec-fetch-site").is_none_or(|site| site == "same-origin")
+}
+
 /// Runs an action, unless a browser may have been made to ask for it. A page elsewhere cannot send JSON without being
 /// allowed to first, and one whose name was made to point here cannot leave out that it is a page.
-async fn act(action: &Action, request: hyper::Request<Incoming>) -> Response {
+async fn act(action: &Action, by: By, request: hyper::Request<Incoming>) -> Response {
     let headers = request.headers();
-    if FROM_A_PAGE.iter().any(|name| headers.contains_key(*name)) {
+    let page = FROM_A_PAGE.iter().any(|name| headers.contains_key(*name));
+    if page && !(by == By::OwnPages && is_own_page(headers)) {
         return Response::text("not for web pages\n").with_status(403);
     }
     let json = headers.get(CONTENT_TYPE).is_some_and(|kind| {
@@ -180,7 +196,7 @@ async fn act(action: &Action, request: hyper::Request<Incoming>) -> Response {
         return Response::text("no body, or too large, or too slow\n").with_status(400);
     };
     match serde_json::from_slice(&body.to_bytes()) {
-        Ok(value) => action(&value),
+        Ok(value) => action(value).await,
         Err(error) => Response::text(format!("not JSON: {error}\n")).with_status(400),
     }
 }

@@ -4,6 +4,7 @@
 //! `service` and `method` are the names of the descriptor (`counter.CounterService`, `GetCounter`), `status_code` the
 //! code's name (`OK`, `INVALID_ARGUMENT`). A call is a guard, so one that its caller gives up is counted too, as `CANCELLED`.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -38,6 +39,7 @@ pub fn grpc_code_name(code: u32) -> &'static str {
     }
 }
 
+const OK: u32 = 0;
 const CANCELLED: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -83,27 +85,62 @@ impl GrpcMetrics {
 
     /// Begins a call. Both names are fixed words of the contract, never what a caller sent.
     pub fn begin(&self, service: &'static str, method: &'static str) -> GrpcCall {
-        GrpcCall {
+        self.method(service, method).begin()
+    }
+
+    /// A method whose metrics are looked up once: for those that are called often.
+    pub fn method(&self, service: &'static str, method: &'static str) -> Arc<GrpcMethod> {
+        Arc::new(GrpcMethod {
             metrics: self.clone(),
-            service,
-            method,
+            labels: DurationLabels { service, method },
+            answered: OnceLock::new(),
+        })
+    }
+}
+
+/// The metrics of one method.
+#[derive(Debug)]
+pub struct GrpcMethod {
+    metrics: GrpcMetrics,
+    labels: DurationLabels,
+    /// Calls that ended well, and how long all took; not there before there is one, as nothing is shown of what never was.
+    answered: OnceLock<(Counter, Histogram)>,
+}
+
+impl GrpcMethod {
+    /// Begins a call.
+    pub fn begin(self: &Arc<Self>) -> GrpcCall {
+        GrpcCall {
+            method: self.clone(),
             code: CANCELLED,
             begun: Instant::now(),
         }
     }
 
-    fn record(&self, service: &'static str, method: &'static str, code: u32, took: Duration) {
+    fn requests(&self, code: u32) -> Counter {
+        let DurationLabels { service, method } = self.labels;
         let status_code = grpc_code_name(code);
-        self.requests
-            .get_or_create(&RequestLabels {
-                service,
-                method,
-                status_code,
-            })
-            .inc();
-        self.durations
-            .get_or_create(&DurationLabels { service, method })
-            .observe(took.as_secs_f64());
+        self.metrics.requests.get_or_create_owned(&RequestLabels {
+            service,
+            method,
+            status_code,
+        })
+    }
+
+    fn record(&self, code: u32, took: Duration) {
+        if code == OK {
+            let look_up = || {
+                let durations = self.metrics.durations.get_or_create_owned(&self.labels);
+                (self.requests(OK), durations)
+            };
+            let (requests, durations) = self.answered.get_or_init(look_up);
+            requests.inc();
+            durations.observe(took.as_secs_f64());
+            return;
+        }
+        self.requests(code).inc();
+        let durations = self.metrics.durations.get_or_create(&self.labels);
+        durations.observe(took.as_secs_f64());
     }
 }
 
@@ -111,9 +148,7 @@ impl GrpcMetrics {
 #[must_use = "the call is counted when the guard is dropped"]
 #[derive(Debug)]
 pub struct GrpcCall {
-    metrics: GrpcMetrics,
-    service: &'static str,
-    method: &'static str,
+    method: Arc<GrpcMethod>,
     code: u32,
     begun: Instant,
 }
@@ -127,8 +162,7 @@ impl GrpcCall {
 
 impl Drop for GrpcCall {
     fn drop(&mut self) {
-        self.metrics
-            .record(self.service, self.method, self.code, self.begun.elapsed());
+        self.method.record(self.code, self.begun.elapsed());
     }
 }
 
@@ -145,11 +179,16 @@ mod tests {
         tokio::time::advance(Duration::from_millis(3)).await;
         call.end(0);
         drop(metrics.begin("counter.CounterService", "GetCounter"));
+        let often = metrics.method("counter.CounterService", "GetCounter");
+        often.begin().end(0);
+        often.begin().end(0);
+        often.begin().end(14);
         let text = super::super::text(&registry).unwrap();
         for line in [
-            r#"highgopress_grpc_requests_total{service="counter.CounterService",method="GetCounter",status_code="OK"} 1"#,
+            r#"highgopress_grpc_requests_total{service="counter.CounterService",method="GetCounter",status_code="OK"} 3"#,
             r#"highgopress_grpc_requests_total{service="counter.CounterService",method="GetCounter",status_code="CANCELLED"} 1"#,
-            r#"highgopress_grpc_request_duration_seconds_count{service="counter.CounterService",method="GetCounter"} 2"#,
+            r#"highgopress_grpc_requests_total{service="counter.CounterService",method="GetCounter",status_code="UNAVAILABLE"} 1"#,
+            r#"highgopress_grpc_request_duration_seconds_count{service="counter.CounterService",method="GetCounter"} 5"#,
         ] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");
         }

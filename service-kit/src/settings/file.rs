@@ -27,10 +27,26 @@ impl File {
             path: path.to_path_buf(),
             values: BTreeMap::new(),
         };
-        match fs::read_to_string(path) {
+        // Standard input is read for whoever has a text and no file.
+        let text = if path == Path::new("-") {
+            std::io::read_to_string(std::io::stdin())
+        } else {
+            fs::read_to_string(path)
+        };
+        match text {
             Ok(text) => file.parse(&text, mistakes),
             Err(error) => mistakes.push(format!("{}: cannot be read: {error}", path.display())),
         }
+        file
+    }
+
+    /// The values of a text that is not in a file.
+    pub(super) fn of(name: &str, text: &str, mistakes: &mut Vec<String>) -> Self {
+        let mut file = Self {
+            path: PathBuf::from(name),
+            values: BTreeMap::new(),
+        };
+        file.parse(text, mistakes);
         file
     }
 

@@ -170,7 +170,7 @@ POST /api/v1/counter/batch {}
 GET /api/v1/counter/hot/like {"counterType":"like","period":"day","total":1,"exact":true,"counters":[{"rank":1,"resourceId":"a","counterType":"like","value":"9","errorBound":"1"}]}
 {"counter_type":"like","period":"day","counters":[{"rank":1,"resource_id":"a","counter_type":"like","value":9}],"total":1}
 GET /api/v1/analytics/top/like {"counterType":"like","range":{"start":"1"},"asOf":"5","exact":true}
-{"counter_type":"like","period":"","counters":[],"total":0,"range":{"start":1,"end":0},"next_page_token":"","as_of":5,"exact":true}
+{"counter_type":"like","period":"","counters":[],"total":0,"range":{"start":1,"end":0},"next_page_token":"","as_of":5,"exact":true,"missing_partitions":[]}
 "#;
 
 #[test]

@@ -6,7 +6,7 @@ use super::files::merge;
 use super::place::{Features, Place, comments};
 use super::rules::{camel, check_map_entry, check_numbers, check_wrapper, real_oneofs, well_known};
 use super::{Cardinality, Enum, EnumId, EnumValue, Field, Idempotency, Kind, Message, MessageId};
-use super::{Method, Schema, SchemaError, Service};
+use super::{Method, Schema, SchemaError, Service, Told};
 use crate::descriptor::{
     DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
     MethodDescriptorProto, OneofDescriptorProto, ServiceDescriptorProto,
@@ -235,6 +235,7 @@ impl Builder {
                 || (is_message && features.delimited && !map && !in_map_entry),
             oneof: None,
             extension: false,
+            told: Told::new(options),
             comment: String::new(),
         })
     }

@@ -30,6 +30,18 @@ pub(super) fn merge<'a>(
     Ok(files)
 }
 
+/// Files that every compiler and library brings in a version of its own, each a superset of the one before.
+fn is_common(name: &str) -> bool {
+    const COMMON: [&str; 5] = [
+        "buf/validate/",
+        "google/protobuf/",
+        "google/api/",
+        "google/rpc/",
+        "google/type/",
+    ];
+    COMMON.iter().any(|folder| name.starts_with(folder))
+}
+
 /// The same file again: the one with comments is kept.
 fn merge_file(
     first: &mut FileDescriptorProto,
@@ -39,7 +51,7 @@ fn merge_file(
         first.source_code_info.take(),
         second.source_code_info.take(),
     );
-    if *first != second && !first.name.starts_with("google/protobuf/") {
+    if *first != second && !is_common(&first.name) {
         return Err(SchemaError::FileConflict(second.name));
     }
     first.source_code_info = comments.0.or(comments.1);

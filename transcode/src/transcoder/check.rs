@@ -7,12 +7,12 @@ use crate::schema::{Cardinality, Kind, MessageId, Method, Schema};
 use crate::shape::ShapeNode;
 
 /// Methods and fields that a profile names.
-pub(super) fn profile(schema: &Schema, profile: &Profile) -> Vec<ProfileError> {
+pub(super) fn profile(schema: &Schema, profile: &Profile, growing: bool) -> Vec<ProfileError> {
     let mut faults = Vec::new();
     let whens = profile.success.iter().map(|rule| (&rule.when, &rule.at));
     let whens = whens.chain(profile.errors.iter().map(|rule| (&rule.when, &rule.at)));
     for (when, at) in whens.chain(profile.checks.iter().map(|rule| (&rule.when, &rule.at))) {
-        methods(schema, profile, when, at, &mut faults);
+        methods(schema, profile.builtin || growing, when, at, &mut faults);
     }
     for rule in &profile.success {
         for method in named_methods(schema, &rule.when) {
@@ -28,17 +28,11 @@ pub(super) fn profile(schema: &Schema, profile: &Profile) -> Vec<ProfileError> {
     faults
 }
 
-fn methods(
-    schema: &Schema,
-    profile: &Profile,
-    when: &When,
-    at: &str,
-    faults: &mut Vec<ProfileError>,
-) {
+fn methods(schema: &Schema, may_lack: bool, when: &When, at: &str, faults: &mut Vec<ProfileError>) {
     for pattern in &when.methods {
         let why = match (schema.service(&pattern.service), &pattern.method) {
-            // A built-in profile speaks of services that a configuration need not have.
-            (None, _) if profile.builtin => continue,
+            // A built-in profile speaks of services that a configuration need not have, and others may still be learnt.
+            (None, _) if may_lack => continue,
             (None, _) => unknown_service(schema, &pattern.service),
             (Some(_), None) => continue,
             (Some(service), Some(name)) => {

@@ -15,12 +15,20 @@ pub(super) type Answer = Result<Counted, StoreError>;
 /// Where the generations of keys stand, by origin.
 pub(super) type KeyStates = [Generations; Origin::ALL.len()];
 
+/// How many events there may be, and how many more that are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) limit: u64,
+    pub(super) left: u64,
+}
+
 /// A batch while it is put together.
 pub(super) struct Batch<'a, 'r> {
     engine: &'a Engine,
     keys: &'a Keys,
     now: UnixMillis,
-    keep_events: bool,
+    /// None if increments leave no events.
+    room: Option<Room>,
     values: HashMap<&'r CounterId, i64>,
     events: Vec<StoredEvent>,
     /// Keys that were used first in this batch.
@@ -40,13 +48,13 @@ impl<'a, 'r> Batch<'a, 'r> {
         engine: &'a Engine,
         keys: &'a Keys,
         now: UnixMillis,
-        keep_events: bool,
+        room: Option<Room>,
     ) -> Self {
         Self {
             engine,
             keys,
             now,
-            keep_events,
+            room,
             values: HashMap::new(),
             events: Vec::new(),
             fresh: Default::default(),
@@ -63,6 +71,11 @@ impl<'a, 'r> Batch<'a, 'r> {
 
     fn add(&mut self, increment: &'r Increment) -> Answer {
         let Increment { counter, delta, .. } = increment;
+        if let Some(Room { limit, left }) = self.room
+            && self.events.len() as u64 >= left
+        {
+            return Err(StoreError::OutboxFull { limit });
+        }
         let current = match self.values.get(counter) {
             Some(value) => *value,
             None => self.engine.count(counter)?,
@@ -74,7 +87,7 @@ impl<'a, 'r> Batch<'a, 'r> {
                 delta: *delta,
             })?;
         self.values.insert(counter, value);
-        if self.keep_events {
+        if self.room.is_some() {
             self.events.push(StoredEvent {
                 key: counter.key().to_owned(),
                 delta: *delta,

@@ -119,6 +119,27 @@ impl Engine {
         Ok(i64::from_be_bytes(bytes))
     }
 
+    /// Every counter with its count, in the order of their names.
+    pub(super) fn each_count(
+        &self,
+        mut take: impl FnMut(CounterId, i64),
+    ) -> Result<(), StoreError> {
+        for guard in self.counts.iter() {
+            let (key, value) = guard.into_inner().map_err(|error| unreadable(&error))?;
+            let counter = std::str::from_utf8(&key)
+                .ok()
+                .and_then(|key| CounterId::from_key(key).ok());
+            let count = <[u8; 8]>::try_from(&*value).map(i64::from_be_bytes);
+            let (Some(counter), Ok(count)) = (counter, count) else {
+                return Err(StoreError::Broken(
+                    "what is in place of a count is none".into(),
+                ));
+            };
+            take(counter, count);
+        }
+        Ok(())
+    }
+
     /// Where the event log stands; a new log gets its identity here.
     pub(super) fn cursor(&self) -> Result<Cursor, OpenError> {
         let stored = self

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::OpenError;
-use super::batch::{Batch, Outcome};
+use super::batch::{Batch, Outcome, Room};
 use super::engine::{Changes, Engine, plain};
 use super::events::{Cursor, Entry};
 use super::keys::Keys;
@@ -57,11 +57,15 @@ impl Tables {
         &mut self,
         shared: &Shared,
         now: UnixMillis,
-        keep_events: bool,
+        events: Option<u64>,
         requests: &mut Vec<Request>,
     ) -> Result<(), Arc<str>> {
         self.turn_keys(requests, now);
-        let mut batch = Batch::new(&self.engine, &self.keys, now, keep_events);
+        let room = events.map(|limit| Room {
+            limit,
+            left: limit.saturating_sub(self.cursor.last - self.cursor.trimmed),
+        });
+        let mut batch = Batch::new(&self.engine, &self.keys, now, room);
         let mut answers: Vec<_> = requests
             .iter()
             .map(|request| batch.apply(&request.increment))

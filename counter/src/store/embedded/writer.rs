@@ -200,8 +200,8 @@ impl Writer {
                 if std::mem::take(&mut self.forget) {
                     tables.forget(&self.shared, now);
                 }
-                let keep_events = self.place.events == Events::On;
-                if let Err(why) = tables.write(&self.shared, now, keep_events, requests) {
+                let limit = self.place.events.limit();
+                if let Err(why) = tables.write(&self.shared, now, limit, requests) {
                     self.broke(why);
                 }
             }

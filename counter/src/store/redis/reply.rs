@@ -6,6 +6,9 @@ use super::redis_key;
 use crate::id::CounterId;
 use crate::store::{Increment, StoreError};
 
+/// How the error of a refused command begins.
+pub(super) const REFUSED: &str = "Redis refused: ";
+
 /// The answer to `INCRBY`.
 pub(super) fn incremented(increment: &Increment, value: Value) -> Result<i64, StoreError> {
     match value {
@@ -61,7 +64,7 @@ pub(super) fn values_and_existing(answers: Vec<Value>) -> Result<(Vec<Value>, i6
     }
 }
 
-fn refused(key: &str, error: &ServerError) -> StoreError {
+pub(super) fn refused(key: &str, error: &ServerError) -> StoreError {
     refused_with(key, error.code(), error.details().unwrap_or_default())
 }
 
@@ -79,7 +82,25 @@ fn refused_with(key: &str, code: &str, details: &str) -> StoreError {
         };
     }
     // LOADING, READONLY, OOM, MISCONF, NOPERM, MOVED, ...: an operator can mend it, a caller can come back.
-    StoreError::Unavailable(format!("Redis refused: {code} {details}").into())
+    StoreError::Unavailable(format!("{REFUSED}{code} {details}").into())
+}
+
+/// Answers of a node of a cluster that mean: not here, or not now, and nothing was done.
+const ELSEWHERE: [&str; 4] = ["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"];
+
+/// Whether another node, or this one a little later, may do what was refused with this.
+pub(super) fn is_elsewhere(error: &StoreError) -> bool {
+    ELSEWHERE.iter().any(|code| was_refused_with(error, code))
+}
+
+/// Whether this is what became of a reply with this code.
+pub(super) fn was_refused_with(error: &StoreError, code: &str) -> bool {
+    match error {
+        StoreError::Unavailable(why) => why
+            .strip_prefix(REFUSED)
+            .is_some_and(|rest| rest.split(' ').next() == Some(code)),
+        _ => false,
+    }
 }
 
 fn nonsense(value: &Value) -> StoreError {

@@ -1,23 +1,26 @@
-//! Increments with idempotency keys: the script that counts a batch of them once, and what it answers.
+//! Increments by script: one call counts a batch of them, with their idempotency keys and their events, and what it answers.
 //!
 //! A reply that says "error" for the whole script came before anything was counted if it is one of those that Redis gives
 //! before it runs a script or at its first write; after any other the outcome is unknown.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use redis::{Cmd, Script, ServerError, Value};
 
+use super::call::{self, Group};
 use super::pipeline::Request;
-use super::{redis_key, reply};
+use super::reply;
 use crate::id::CounterId;
-use crate::idempotency::{Origin, Term};
+use crate::idempotency::{Origin, Term, Terms};
 use crate::store::remember::Record;
 use crate::store::{Counted, StoreError, UnixMillis};
 
 const SOURCE: &str = include_str!("increment.lua");
 /// What a key takes in Redis beside its text: the entry of the hash, the record, the table's free places, the allocator's.
 /// The measurement is in docs/counting.md.
-const BYTES_PER_KEY: u64 = 110;
+pub(super) const BYTES_PER_KEY: u64 = 110;
 /// Errors after which nothing was counted.
-const BEFORE_ANYTHING: [&str; 14] = [
+const BEFORE_ANYTHING: [&str; 15] = [
     "ASK",
     "BUSY",
     "CLUSTERDOWN",
@@ -31,106 +34,175 @@ const BEFORE_ANYTHING: [&str; 14] = [
     "NOSCRIPT",
     "OOM",
     "READONLY",
+    "TRYAGAIN",
     "WRONGTYPE",
 ];
 
-/// The script with the terms for the keys of one origin.
-#[derive(Clone)]
-pub(super) struct Once {
-    origin: Origin,
-    term: Term,
-    /// Braces, so that in a cluster everything the script touches can be made to share a slot.
-    state: String,
-    hash: String,
+/// The terms of all calls.
+pub(super) struct Calls {
+    keys: Terms,
+    /// None if increments leave no events.
+    outbox: Option<OutboxTerms>,
+    script: ServerScript,
 }
+
+/// A script and the name that a server knows it by.
+pub(super) struct ServerScript {
+    pub(super) source: &'static str,
+    pub(super) hash: String,
+}
+
+impl ServerScript {
+    pub(super) fn new(source: &'static str) -> Self {
+        let hash = Script::new(source).get_hash().to_owned();
+        Self { source, hash }
+    }
+}
+
+/// The terms of the outbox.
+pub(super) struct OutboxTerms {
+    /// How many shards a place has: what this Redis remembers, once it has said so.
+    shards: AtomicU32,
+    /// Events that all places together may hold.
+    pub(super) limit: u64,
+}
+
+impl OutboxTerms {
+    pub(super) fn new(shards: u32, limit: u64) -> Self {
+        Self {
+            shards: AtomicU32::new(shards),
+            limit,
+        }
+    }
+
+    pub(super) fn shards(&self) -> u32 {
+        self.shards.load(Ordering::Relaxed)
+    }
+}
+
+/// Increments that one call takes: with keys of this origin, or without.
+pub(super) type Kind = Option<Origin>;
 
 /// What the script said.
 pub(super) enum Said {
-    /// An answer to each request, and the bytes that keys take now.
-    Answers(Vec<Result<Counted, StoreError>>, u64),
+    /// An answer to each request.
+    Answers(Vec<Result<Counted, StoreError>>),
     /// The same answer to all of them.
     Refused(StoreError),
-    /// This server does not know the script: nothing was done.
-    Unknown,
+    /// This server does not know the script, or knows another number of shards: nothing was done, ask again.
+    Again,
 }
 
-impl Once {
-    pub(super) fn new(origin: Origin, term: Term) -> Self {
+impl Calls {
+    pub(super) fn new(keys: Terms, outbox: Option<OutboxTerms>) -> Self {
         Self {
-            origin,
-            term,
-            state: format!("{{highpress}}:keys:{}", origin.label()),
-            hash: Script::new(SOURCE).get_hash().to_owned(),
+            keys,
+            outbox,
+            script: ServerScript::new(SOURCE),
         }
     }
 
-    pub(super) fn origin(&self) -> Origin {
-        self.origin
+    pub(super) fn outbox(&self) -> Option<&OutboxTerms> {
+        self.outbox.as_ref()
     }
 
     /// The call by the script's hash.
-    pub(super) fn by_hash(&self, requests: &[Request]) -> Cmd {
-        self.call("EVALSHA", &self.hash, requests)
+    pub(super) fn by_hash(&self, group: &Group, room: Room, server: &str) -> Cmd {
+        self.call(["EVALSHA", &self.script.hash], group, room, server)
     }
 
     /// The call with the script itself, which the server then knows.
-    pub(super) fn by_source(&self, requests: &[Request]) -> Cmd {
-        self.call("EVAL", SOURCE, requests)
+    pub(super) fn by_source(&self, group: &Group, room: Room, server: &str) -> Cmd {
+        self.call(["EVAL", self.script.source], group, room, server)
     }
 
-    fn call(&self, command: &str, script: &str, requests: &[Request]) -> Cmd {
-        let mut call = redis::cmd(command);
-        call.arg(script).arg(1 + requests.len()).arg(&self.state);
-        for request in requests {
-            call.arg(redis_key(&request.increment.counter));
-        }
-        call.arg(self.term.millis())
-            .arg(self.term.memory)
-            .arg(BYTES_PER_KEY);
-        for Request { increment, .. } in requests {
-            let field = increment
-                .key
-                .as_ref()
-                .map(|key| key.field(&increment.counter));
-            call.arg(field.unwrap_or_default());
-        }
-        for Request { increment, .. } in requests {
-            call.arg(increment.delta);
-        }
+    fn call(&self, script: [&str; 2], group: &Group, room: Room, server: &str) -> Cmd {
+        let mut call = redis::cmd(script[0]);
+        call.arg(script[1]);
+        let origin = group.kind.unwrap_or(Origin::Client);
+        let retention = self.keys.of(origin).millis();
+        let terms = call::Terms {
+            retention,
+            room,
+            server,
+        };
+        group.write(&mut call, &terms);
         call
     }
 
-    /// Reads the reply to a call with these requests.
-    pub(super) fn read(&self, requests: &[Request], value: &Value) -> Said {
+    /// Puts groups in order for the shards that there are.
+    pub(super) fn arrange(&self, groups: &mut Vec<Group>) {
+        let shards = self.outbox.as_ref().map_or(0, OutboxTerms::shards);
+        call::arrange(groups, shards);
+    }
+
+    /// Reads the reply to a group's call.
+    pub(super) fn read(&self, group: &Group, value: &Value) -> Said {
         match value {
-            Value::ServerError(error) if error.code() == "NOSCRIPT" => Said::Unknown,
+            Value::ServerError(error) if error.code() == "NOSCRIPT" => Said::Again,
+            Value::ServerError(error) if error.code() == "SHARDS" => self.learn_shards(error),
             Value::ServerError(error) => Said::Refused(refused(error)),
-            Value::Array(answers) => self
-                .answers(requests, answers)
+            Value::BulkString(_) => text(value)
+                .and_then(|answers| self.answers(group, answers))
                 .unwrap_or_else(|| Said::Refused(nonsense())),
             _ => Said::Refused(nonsense()),
         }
     }
 
-    fn answers(&self, requests: &[Request], answers: &[Value]) -> Option<Said> {
-        let [bytes, answers @ ..] = answers else {
-            return None;
+    /// Takes note of an error that tells how many shards there are.
+    pub(super) fn told(&self, error: &StoreError) {
+        let StoreError::Unavailable(why) = error else {
+            return;
         };
-        let bytes = text(bytes)?.parse().ok()?;
-        if answers.len() != requests.len() {
-            return None;
+        let shards = why
+            .strip_prefix(reply::REFUSED)
+            .and_then(|rest| rest.strip_prefix("SHARDS "));
+        if let (Some(outbox), Some(Ok(shards @ 1..=64))) = (&self.outbox, shards.map(str::parse)) {
+            outbox.shards.store(shards, Ordering::Relaxed);
         }
-        let read = |(request, answer): (&Request, &Value)| {
+    }
+
+    /// The number of shards is fixed when an outbox is made, whatever this version would make.
+    fn learn_shards(&self, error: &ServerError) -> Said {
+        let shards = error.details().and_then(|shards| shards.parse().ok());
+        match (&self.outbox, shards) {
+            (Some(outbox), Some(shards @ 1..=64)) => {
+                outbox.shards.store(shards, Ordering::Relaxed);
+                Said::Again
+            }
+            _ => Said::Refused(StoreError::Unavailable(
+                "the outbox in Redis was made by another version".into(),
+            )),
+        }
+    }
+
+    /// A line for the places, and one for each item.
+    fn answers(&self, group: &Group, answers: &str) -> Option<Said> {
+        let mut lines = answers.split('\n');
+        let (bytes, unsent) = lines.next()?.split_once(' ')?;
+        if let Some(origin) = group.kind {
+            group.place.set_bytes(origin, bytes.parse().ok()?);
+        }
+        if !unsent.is_empty() {
+            group.place.set_unsent(unsent.parse().ok()?);
+        }
+        let read = |request: &Request| {
             let increment = &request.increment;
-            self.answer(&increment.counter, increment.delta, text(answer)?)
+            self.answer(
+                group.kind,
+                &increment.counter,
+                increment.delta,
+                lines.next()?,
+            )
         };
-        let answers = requests.iter().zip(answers).map(read);
-        Some(Said::Answers(answers.collect::<Option<_>>()?, bytes))
+        let answers = group.requests.iter().map(read).collect::<Option<_>>()?;
+        lines.next().is_none().then_some(Said::Answers(answers))
     }
 
     /// The answer to one item; `None` if it is none.
     fn answer(
         &self,
+        kind: Kind,
         counter: &CounterId,
         delta: i64,
         text: &str,
@@ -143,10 +215,15 @@ impl Once {
             return Some(Err(reply::not_incremented(counter, delta, code, details)));
         }
         if text == "#" {
+            let origin = kind?;
             return Some(Err(StoreError::KeysFull {
-                origin: self.origin,
-                memory: self.term.memory,
+                origin,
+                memory: self.keys.of(origin).memory,
             }));
+        }
+        if text == "!" {
+            let limit = self.outbox.as_ref()?.limit;
+            return Some(Err(StoreError::OutboxFull { limit }));
         }
         let Record { value, at, .. } = record(text)?;
         Some(Ok(Counted {
@@ -155,10 +232,39 @@ impl Once {
             replayed: false,
         }))
     }
+
+    /// The room that a place has if the others hold so much.
+    pub(super) fn room(&self, group: &Group, others: Others) -> Room {
+        let term: Term = self.keys.of(group.kind.unwrap_or(Origin::Client));
+        let bytes = group.kind.map_or(0, |origin| others.bytes[origin as usize]);
+        let limit = self.outbox.as_ref().map(|outbox| outbox.limit);
+        let events = limit.map(|limit| limit.saturating_sub(others.unsent));
+        Room {
+            keys: term.memory.saturating_sub(bytes),
+            events: events.filter(|events| !others.are_none || !group.place.has_plenty(*events)),
+        }
+    }
+}
+
+/// What a place may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) keys: u64,
+    /// None if there is no outbox, or if it need not be looked at: it was seen lately to have plenty.
+    pub(super) events: Option<u64>,
+}
+
+/// What the other places hold.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Others {
+    pub(super) bytes: [u64; Origin::ALL.len()],
+    pub(super) unsent: u64,
+    /// Whether there is no other place.
+    pub(super) are_none: bool,
 }
 
 /// `VALUE DELTA TIME`, as the script remembers it.
-fn record(text: &str) -> Option<Record> {
+pub(super) fn record(text: &str) -> Option<Record> {
     let mut numbers = text.split(' ').map(|n| reply::integer(n.as_bytes()));
     let record = Record {
         value: numbers.next()??,
@@ -168,7 +274,7 @@ fn record(text: &str) -> Option<Record> {
     numbers.next().is_none().then_some(record)
 }
 
-fn text(value: &Value) -> Option<&str> {
+pub(super) fn text(value: &Value) -> Option<&str> {
     match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
         _ => None,
@@ -177,7 +283,7 @@ fn text(value: &Value) -> Option<&str> {
 
 fn refused(error: &ServerError) -> StoreError {
     let (code, details) = (error.code(), error.details().unwrap_or_default());
-    let why = format!("Redis refused: {code} {details}");
+    let why = format!("{}{code} {details}", reply::REFUSED);
     if BEFORE_ANYTHING.contains(&code) {
         StoreError::Unavailable(why.into())
     } else {

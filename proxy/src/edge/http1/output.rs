@@ -3,11 +3,13 @@
 //! Heads and small bodies are gathered in one buffer; a large body stays where it is and leaves
 //! together with what stands before it in one vectored write.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use http::{HeaderMap, Version};
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 use crate::edge::Answer;
 use crate::edge::head::Head;
@@ -39,9 +41,7 @@ impl Output {
 
     /// Queues an answer to `head`.
     pub(super) fn push(&mut self, answer: Answer, head: &Head, keep_alive: bool) {
-        if !self.large.is_empty() {
-            self.bytes.append(&mut self.large);
-        }
+        self.gather();
         answer.write_head(&mut self.bytes, head.version, keep_alive, head.received);
         if !answer.may_have_body() || head.method == http::Method::HEAD {
             return;
@@ -52,12 +52,50 @@ impl Output {
         }
     }
 
+    /// Queues the head of an answer whose body follows.
+    pub(super) fn push_head(
+        &mut self,
+        answer: &Answer,
+        version: Version,
+        keep_alive: bool,
+        now: Instant,
+    ) {
+        self.gather();
+        answer.write_head(&mut self.bytes, version, keep_alive, now);
+    }
+
+    /// Queues a piece of a body in the chunked coding (RFC 9112 section 7.1).
+    pub(super) fn push_chunk(&mut self, piece: &[u8]) {
+        self.gather();
+        // Writing to memory cannot fail.
+        let _ = write!(self.bytes, "{:x}\r\n", piece.len());
+        self.bytes.extend_from_slice(piece);
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// Queues the end of a body in the chunked coding, with its trailer section (RFC 9112 section 7.1.2).
+    pub(super) fn push_last_chunk(&mut self, trailers: &HeaderMap) {
+        self.gather();
+        self.bytes.extend_from_slice(b"0\r\n");
+        for (name, value) in trailers {
+            let line = [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"];
+            line.iter()
+                .for_each(|part| self.bytes.extend_from_slice(part));
+        }
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
     /// Queues bytes that are no answer, such as `100 Continue`.
     pub(super) fn push_raw(&mut self, bytes: &[u8]) {
+        self.gather();
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// What is queued next comes after all that is.
+    fn gather(&mut self) {
         if !self.large.is_empty() {
             self.bytes.append(&mut self.large);
         }
-        self.bytes.extend_from_slice(bytes);
     }
 
     /// Ready when all is written.

@@ -68,24 +68,24 @@ impl<S: Service> Session<S> {
             Body::Chunked => usize::MAX,
         }
         .min(head.buffer.len());
-        let dropped = head.foreign_upgrade();
+        let left_out = head.left_out();
         for &at in &head.lowered {
             head.buffer[at as usize].make_ascii_uppercase();
         }
         let bytes = &head.buffer[..self.consumed];
-        match dropped {
-            Some(lines) => without(bytes, &lines),
-            None => bytes.to_vec(),
+        match left_out.is_empty() {
+            true => bytes.to_vec(),
+            false => without(bytes, &left_out),
         }
     }
 }
 
-fn without(bytes: &[u8], lines: &[std::ops::Range<usize>]) -> Vec<u8> {
+fn without(bytes: &[u8], ranges: &[std::ops::Range<usize>]) -> Vec<u8> {
     let mut kept = Vec::with_capacity(bytes.len());
     let mut from = 0;
-    for line in lines {
-        kept.extend_from_slice(&bytes[from..line.start]);
-        from = line.end;
+    for range in ranges {
+        kept.extend_from_slice(&bytes[from..range.start]);
+        from = range.end;
     }
     kept.extend_from_slice(&bytes[from..]);
     kept

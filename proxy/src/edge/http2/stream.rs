@@ -19,17 +19,16 @@ use tokio::time::{Instant, timeout_at};
 
 use super::pass_through::StreamSession;
 use super::request::{self, Announced};
+use super::streamed::{Begun, Streamed};
 use super::{Active, Shared};
 use crate::edge::answer::with_date;
+use crate::edge::client::Gone;
 use crate::edge::head::Head;
 use crate::edge::refusal::Refusal;
 use crate::edge::{Alarm, Answer, Lane, Service};
 
 /// Answers up to this size are given to the library whole, whatever the window.
 const QUEUED: usize = 16 * 1024;
-
-/// The client has reset the stream, or the connection is gone.
-struct Gone;
 
 /// Why a body could not be read.
 enum BodyError {
@@ -71,6 +70,20 @@ pub(super) fn begin<S: Service>(
                 respond,
             };
             tokio::spawn(unary(stream, call, max_body, announced));
+            return;
+        }
+        // HTTP/2 has streams of its own for both ways, and no request here that would want a WebSocket.
+        Ok((_, Lane::WebSocket(_))) => worker.refuse(Some(&head), Refusal::WebSocketVersion),
+        Ok((announced, Lane::Stream { call })) => {
+            let client = Streamed {
+                body: request.into_body(),
+                respond,
+                expects_continue: announced.expects_continue,
+                is_head,
+                write_timeout: worker.limits.write_timeout,
+                answer: Begun::default(),
+            };
+            tokio::spawn(streamed(Active::new(shared), call, head, client));
             return;
         }
         Ok((_, Lane::PassThrough { call })) => {
@@ -125,6 +138,33 @@ fn unary<S: Service>(
         }
         stream.shared.worker.give_head(stream.head);
     }
+}
+
+/// Runs a call that reads and writes by itself.
+async fn streamed<S: Service>(
+    shared: Active<S>,
+    call: S::Call,
+    head: Box<Head>,
+    mut client: Streamed,
+) {
+    let worker = &shared.worker;
+    let answer = worker
+        .service
+        .stream(worker.index, call, &head, &mut client)
+        .await;
+    let done = match answer {
+        _ if client.answer.has_begun() => client.finish().await.map_err(|_| Gone),
+        Some(answer) => match send(answer, client.is_head, &mut client.respond) {
+            Ok(Some((rest, writer))) => send_rest(&shared, rest, writer).await,
+            Ok(None) => Ok(()),
+            Err(Gone) => Err(Gone),
+        },
+        None => Err(Gone),
+    };
+    if done.is_err() {
+        shared.was_reset();
+    }
+    worker.give_head(head);
 }
 
 /// Serves the stream through pingora.
@@ -195,7 +235,7 @@ impl<S: Service> Stream<S> {
     }
 }
 
-fn continue_response() -> Response<()> {
+pub(super) fn continue_response() -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::CONTINUE;
     response
@@ -247,7 +287,7 @@ fn send(answer: Answer, is_head: bool, respond: &mut SendResponse<Bytes>) -> Res
     Ok(None)
 }
 
-fn response_head(answer: &Answer) -> Response<()> {
+pub(super) fn response_head(answer: &Answer) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = answer.status_code();
     let headers = response.headers_mut();

@@ -1,6 +1,7 @@
 //! What every client does: ask, keep the connection, pipeline, send bodies.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 
 use super::support::{TestService, close_write, read_answers, start, wait_for};
@@ -83,6 +84,65 @@ fn a_call_is_dropped_when_the_client_goes_away() {
     wait_for("the call to be dropped", || {
         edge.service.dropped.load(Ordering::SeqCst) == 1
     });
+}
+
+#[test]
+fn bodies_may_go_piece_by_piece_and_the_connection_on() {
+    let edge = start(EdgeLimits::default());
+    let mut client = edge.connect();
+    let chunked = "POST /stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let counted = "POST /stream HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nxyz";
+    client
+        .write_all(format!("{chunked}3\r\nabc\r\n").as_bytes())
+        .unwrap();
+    let first = read_until(&mut client, "abc\r\n");
+    assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{first}");
+    assert!(
+        first.contains("\r\ntransfer-encoding: chunked\r\n"),
+        "{first}"
+    );
+    assert!(!first.contains("content-length"), "{first}");
+    assert!(first.ends_with("\r\n\r\n3\r\nabc\r\n"), "{first}");
+    let rest = format!("2\r\nde\r\n0\r\n\r\n{counted}GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.write_all(rest.as_bytes()).unwrap();
+    let rest = read_until(&mut client, "called /next");
+    assert!(
+        rest.starts_with("2\r\nde\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n"),
+        "{rest}"
+    );
+    assert!(
+        rest.contains("\r\n\r\n3\r\nxyz\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n"),
+        "{rest}"
+    );
+}
+
+#[test]
+fn a_body_that_breaks_off_breaks_the_answer_off() {
+    let edge = start(EdgeLimits::default());
+    for rest in ["zz\r\n", ""] {
+        let mut client = edge.connect();
+        let chunked =
+            "POST /stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+        client.write_all(chunked.as_bytes()).unwrap();
+        read_until(&mut client, "abc\r\n");
+        client.write_all(rest.as_bytes()).unwrap();
+        close_write(&client);
+        let mut end = String::new();
+        client.read_to_string(&mut end).ok();
+        assert_eq!(end, "", "no end of the answer's body");
+    }
+}
+
+/// What comes until that has come.
+fn read_until(client: &mut TcpStream, end: &str) -> String {
+    let mut seen = Vec::new();
+    while !seen.ends_with(end.as_bytes()) {
+        let mut byte = [0];
+        let read = client.read(&mut byte).expect("an answer in time");
+        assert_eq!(read, 1, "closed after {}", String::from_utf8_lossy(&seen));
+        seen.push(byte[0]);
+    }
+    String::from_utf8(seen).expect("text")
 }
 
 #[test]

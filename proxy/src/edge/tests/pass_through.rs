@@ -92,6 +92,19 @@ fn a_request_arrives_as_it_was_sent() {
 }
 
 #[test]
+fn a_target_in_absolute_form_arrives_as_a_path() {
+    let (address, seen) = scripted_backend(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let edge = start_before(address, EdgeLimits::default());
+    let request = "GET http://Example:80/pass?a HTTP/1.1\r\nHost: example:80\r\nX: y\r\n\r\n";
+    assert_eq!(ask(&mut edge.connect(), request).0, 200);
+    let arrived = seen.recv_timeout(PATIENCE).unwrap();
+    assert!(
+        arrived.starts_with("GET /pass?a HTTP/1.1\r\nHost: example:80\r\n"),
+        "{arrived}"
+    );
+}
+
+#[test]
 fn websockets_pass_and_other_upgrades_do_not() {
     let (address, seen) = scripted_backend(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",

@@ -1,6 +1,6 @@
 //! A service that answers by path, and a client that speaks raw bytes.
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use pingora_proxy::{HttpProxy, ProxyHttp, Session};
 use tokio::sync::watch;
 
 use crate::edge::{
-    Alarm, Answer, Edge, EdgeLimits, Head, Lane, ListenerOptions, Protocols, Refusal, Running,
-    Service,
+    Alarm, Answer, Client, Edge, EdgeLimits, Head, Lane, ListenerOptions, Protocols, Refusal,
+    Running, Service,
 };
 
 /// No test waits longer for anything.
@@ -75,6 +75,9 @@ impl Service for TestService {
     fn route(&self, _worker: usize, head: &Head) -> Lane<String> {
         match head.path() {
             "/now" => Lane::Answer(text(404, "now")),
+            "/stream" => Lane::Stream {
+                call: String::new(),
+            },
             path if path.starts_with("/pass") && self.proxy.is_some() => Lane::PassThrough {
                 call: String::new(),
             },
@@ -118,6 +121,26 @@ impl Service for TestService {
         };
         guard.1 = true;
         answer
+    }
+
+    /// Gives back what comes, in pieces as they come.
+    async fn stream(
+        &self,
+        _worker: usize,
+        _call: String,
+        _head: &Head,
+        client: &mut dyn Client,
+    ) -> Option<Answer> {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let mut guard = Guard(self, false);
+        client.begin(text(200, Vec::new()));
+        while let Some(piece) = poll_fn(|cx| client.poll_read(cx)).await.ok()? {
+            client.write(&piece);
+            poll_fn(|cx| client.poll_flush(cx)).await.ok()?;
+        }
+        client.end(None);
+        guard.1 = true;
+        None
     }
 
     async fn pass_through(

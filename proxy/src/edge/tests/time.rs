@@ -169,7 +169,7 @@ fn a_drain_finishes_what_is_in_flight_and_closes_the_rest() {
 #[test]
 fn a_drain_cuts_what_does_not_end() {
     let limits = EdgeLimits {
-        drain_timeout: Duration::from_millis(100),
+        drain_timeout: Duration::from_millis(100).into(),
         ..EdgeLimits::default()
     };
     let edge = start(limits);

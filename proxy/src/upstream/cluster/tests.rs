@@ -11,7 +11,7 @@ const MS: Duration = Duration::from_millis(1);
 const ROUTE: &str = "timeout: 5s";
 
 fn pick(cluster: &Arc<Cluster>) -> Result<Attempt, CallError> {
-    cluster.pick(0, &Tried::new())
+    cluster.pick(0, &Tried::new(), Aim::default())
 }
 
 fn finish(cluster: &Arc<Cluster>, outcome: Outcome, times: usize) {
@@ -100,6 +100,8 @@ async fn an_endpoint_that_rejects_is_neither_picked_nor_forgotten_when_its_hold_
             let picked = Picked {
                 guard: bad.admit(&guard, Instant::now()),
                 endpoint: Arc::clone(&bad),
+                total: None,
+                near: None,
             };
             Attempt::start(picked, 0, Instant::now()).finish(Outcome::Reset);
         }

@@ -5,12 +5,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use mesh_config::model::Protocol;
-use parking_lot::Mutex;
 use pingora_core::connectors::L4Connect;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora_core::protocols::l4::stream::Stream;
@@ -19,7 +19,9 @@ use pingora_core::{Error, ErrorType};
 use pingora_error::OkOrErr;
 use tokio::net::TcpStream;
 
-use crate::upstream::cluster::{Cluster, HTTP2_STREAMS, Reservation};
+use super::farewell::{self, Open};
+use super::ready::Opened;
+use crate::upstream::cluster::{Cluster, HTTP2_STREAMS};
 use crate::upstream::endpoint::Endpoint;
 
 /// How long an idle connection to a backend is kept for the next request.
@@ -34,17 +36,19 @@ const FULL: ErrorType = ErrorType::new("the limit of connections is reached");
 struct Door {
     cluster: Arc<Cluster>,
     endpoint: Arc<Endpoint>,
+    /// Who opens it.
+    worker: usize,
     held: Held,
 }
 
 /// What the connection that is opened by this try holds, if one is.
 #[derive(Clone, Debug, Default)]
-struct Held(Arc<Mutex<Option<Reservation>>>);
+struct Held(Arc<farewell::Held>);
 
 /// The endpoint as pingora wants it; a connection is to be there within `patience`.
 pub(crate) fn peer(
     cluster: &Arc<Cluster>,
-    endpoint: &Arc<Endpoint>,
+    (endpoint, worker): (&Arc<Endpoint>, usize),
     address: SocketAddr,
     patience: Duration,
 ) -> HttpPeer {
@@ -60,6 +64,7 @@ pub(crate) fn peer(
     options.custom_l4 = Some(Arc::new(Door {
         cluster: Arc::clone(cluster),
         endpoint: Arc::clone(endpoint),
+        worker,
         held,
     }));
     if config.protocol == Protocol::Http2 {
@@ -99,14 +104,34 @@ impl L4Connect for Door {
     async fn connect(&self, address: &PeerAddr) -> pingora_core::Result<Stream> {
         let address = address.as_inet();
         let address = address.or_err(ErrorType::ConnectError, "not an address of TCP")?;
+        let Opened {
+            socket,
+            reservation,
+        } = match self.endpoint.ready(self.worker).take() {
+            Some(opened) => opened,
+            None => self.open(*address).await?,
+        };
+        *self.held.0.lock() = Some(Open {
+            _reservation: reservation,
+            socket: socket.as_raw_fd(),
+        });
+        self.endpoint.sockets.add(&self.held.0);
+        Ok(socket.into())
+    }
+}
+
+impl Door {
+    async fn open(&self, address: SocketAddr) -> pingora_core::Result<Opened> {
         let reservation = self.cluster.reserve_connection(&self.endpoint);
         let reservation = reservation.ok_or_else(|| Error::new(FULL))?;
         let socket = TcpStream::connect(address).await;
         let socket = socket.map_err(|why| {
             Error::because(cause(&why), format!("cannot connect to {address}"), why)
         })?;
-        *self.held.0.lock() = Some(reservation);
-        Ok(socket.into())
+        Ok(Opened {
+            socket,
+            reservation,
+        })
     }
 }
 

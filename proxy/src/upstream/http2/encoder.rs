@@ -6,6 +6,8 @@
 
 use http::{HeaderName, HeaderValue};
 
+use crate::upstream::message::ACCEPTED;
+
 /// `:method: POST` and `:scheme: http` of the static table.
 const POST_HTTP: [u8; 2] = [0x83, 0x86];
 const AUTHORITY: u64 = 1;
@@ -20,6 +22,8 @@ const OVERHEAD: usize = 32;
 pub(super) const DEFAULT_TABLE: usize = 4096;
 
 const TIMEOUT: &str = "grpc-timeout";
+const ENCODING: &str = "grpc-encoding";
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 const AGENT: &str = concat!("highpress/", env!("CARGO_PKG_VERSION"));
 
 /// What goes into a header block.
@@ -27,9 +31,13 @@ const AGENT: &str = concat!("highpress/", env!("CARGO_PKG_VERSION"));
 pub(crate) struct RequestHead<'a> {
     pub(crate) path: &'a str,
     pub(crate) authority: &'a str,
-    /// The value of `grpc-timeout`.
+    /// The value of `grpc-timeout`; empty: there is none.
     pub(crate) timeout: &'a [u8],
     pub(crate) metadata: &'a [(HeaderName, HeaderValue)],
+    /// The value of `grpc-encoding`, if messages may be encoded.
+    pub(crate) coding: Option<&'static str>,
+    /// `metadata` is the head of a caller who speaks gRPC, with a content type and user agent of its own.
+    pub(crate) passed: bool,
 }
 
 /// One connection's encoder.
@@ -46,6 +54,7 @@ pub(super) struct Encoder {
     te: Option<u64>,
     content_type: Option<u64>,
     agent: Option<u64>,
+    accepts: Option<u64>,
     timeout: Option<u64>,
     paths: Vec<(Box<str>, u64)>,
 }
@@ -72,6 +81,7 @@ impl Encoder {
             te: None,
             content_type: None,
             agent: None,
+            accepts: None,
             timeout: None,
             paths: Vec::new(),
         }
@@ -88,17 +98,29 @@ impl Encoder {
             integer(0x20, 5, size as u64, out);
         }
         out.extend_from_slice(&POST_HTTP);
-        self.path(head.path, out);
+        if head.passed {
+            // Callers choose such paths: they could fill the table with any.
+            integer(0x00, 4, PATH, out);
+            string(head.path.as_bytes(), out);
+        } else {
+            self.path(head.path, out);
+        }
         self.authority = self.kept(self.authority, Name::Static(AUTHORITY), head.authority, out);
         self.te = self.kept(self.te, Name::Text("te"), "trailers", out);
-        self.content_type = self.kept(
-            self.content_type,
-            Name::Static(CONTENT_TYPE),
-            "application/grpc",
-            out,
-        );
-        self.agent = self.kept(self.agent, Name::Static(USER_AGENT), AGENT, out);
-        self.timeout(head.timeout, out);
+        if !head.passed {
+            let (kind, grpc) = (Name::Static(CONTENT_TYPE), "application/grpc");
+            self.content_type = self.kept(self.content_type, kind, grpc, out);
+            self.agent = self.kept(self.agent, Name::Static(USER_AGENT), AGENT, out);
+            self.accepts = self.kept(self.accepts, Name::Text(ACCEPT_ENCODING), ACCEPTED, out);
+        }
+        if let Some(coding) = head.coding {
+            out.push(0x00);
+            string(ENCODING.as_bytes(), out);
+            string(coding.as_bytes(), out);
+        }
+        if !head.timeout.is_empty() {
+            self.timeout(head.timeout, out);
+        }
         for (name, value) in head.metadata {
             // Passed on as the caller marked it; neither kind enters the table.
             out.push(if value.is_sensitive() { 0x10 } else { 0x00 });
@@ -184,12 +206,18 @@ impl Name<'_> {
     }
 }
 
-/// An integer whose first `prefix` bits share a byte with `first`.
+/// An integer whose first `prefix` bits share a byte with `first`. Nearly all fit there.
+#[inline]
 fn integer(first: u8, prefix: u32, value: u64, out: &mut Vec<u8>) {
     let mask = (1u64 << prefix) - 1;
     if value < mask {
         return out.push(first | value as u8);
     }
+    long_integer(first, mask, value, out);
+}
+
+#[cold]
+fn long_integer(first: u8, mask: u64, value: u64, out: &mut Vec<u8>) {
     out.push(first | mask as u8);
     let mut rest = value - mask;
     while rest >= 0x80 {
@@ -229,9 +257,14 @@ mod tests {
             ("te", "trailers"),
             ("content-type", "application/grpc"),
             ("user-agent", AGENT),
+            (ACCEPT_ENCODING, ACCEPTED),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
+        fields.extend(
+            head.coding
+                .map(|coding| (ENCODING.to_owned(), coding.to_owned())),
+        );
         fields.push((
             TIMEOUT.to_owned(),
             String::from_utf8(head.timeout.to_vec()).unwrap(),
@@ -252,17 +285,20 @@ mod tests {
             authority: "127.0.0.1:50051",
             timeout: b"4999123u",
             metadata: &[],
+            coding: None,
+            passed: false,
         };
         encoder.encode(&head, &mut out);
         out.clear();
         encoder.encode(&head, &mut out);
-        assert_eq!(out.len(), 2 + 5 + (2 + 9), "{out:?}");
+        assert_eq!(out.len(), 2 + 6 + (2 + 9), "{out:?}");
     }
 
     proptest! {
         #[test]
         fn the_peer_reads_what_was_written(
             calls in proptest::collection::vec((0usize..90, "[0-9]{1,8}[numSMH]", "[a-z-]{1,12}", "[!-~]{0,300}", any::<bool>()), 1..60),
+            coding in proptest::sample::select(vec![None, Some("gzip")]),
             table in proptest::sample::select(vec![0usize, 31, 100, 200, 4096, 65_536]),
         ) {
             let (mut encoder, mut decoder) = (Encoder::new(table), Decoder::new());
@@ -271,7 +307,7 @@ mod tests {
                 let mut value = HeaderValue::from_str(&value).unwrap();
                 value.set_sensitive(sensitive);
                 let metadata = [(HeaderName::from_bytes(name.as_bytes()).unwrap(), value)];
-                let head = RequestHead { path: &path, authority: "backend:50051", timeout: timeout.as_bytes(), metadata: &metadata };
+                let head = RequestHead { path: &path, authority: "backend:50051", timeout: timeout.as_bytes(), metadata: &metadata, coding, passed: false };
                 let mut block = Vec::new();
                 encoder.encode(&head, &mut block);
                 prop_assert_eq!(decoded(&mut decoder, &block), expected(&head));

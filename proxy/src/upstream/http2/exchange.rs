@@ -2,11 +2,12 @@
 //! Refused: a message before headers, headers in the middle, names in capitals and pseudo headers that no
 //! response has (RFC 9113 section 8.1 to 8.3).
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::super::error::CallError;
+use super::super::error::{CallError, code};
 use super::super::message::Assembly;
 use super::super::reply::{Fields, Reply};
+use crate::compression::Coding;
 
 /// What has been received so far.
 #[derive(Debug)]
@@ -22,11 +23,11 @@ pub(super) struct Exchange {
 // === impl Exchange ===
 
 impl Exchange {
-    /// Nothing yet; a message may have `limit` bytes.
-    pub(super) fn new(limit: usize) -> Self {
+    /// Nothing yet; a message may have `limit` bytes. `relayed`: somebody else reads what the messages are encoded with.
+    pub(super) fn new(limit: usize, relayed: bool) -> Self {
         Self {
             status: None,
-            fields: Fields::default(),
+            fields: Fields::new(relayed),
             message: Assembly::new(limit),
             answered: false,
             malformed: None,
@@ -93,7 +94,7 @@ impl Exchange {
             (true, _) => Err(CallError::Malformed("headers in the middle of the answer")),
             (false, None) => Err(CallError::Malformed("headers without a status")),
             (false, Some(100..=199)) if !end => {
-                self.fields = Fields::default();
+                self.fields.forget();
                 Ok(())
             }
             (false, Some(status)) => {
@@ -105,14 +106,39 @@ impl Exchange {
 
     /// A piece of the message.
     pub(super) fn data(&mut self, bytes: &[u8]) -> Result<(), CallError> {
-        if !self.answered {
-            return Err(CallError::Malformed("a message before the headers"));
-        }
+        self.may_have_data()?;
         self.message.push(bytes)
+    }
+
+    /// Whether it is time for messages.
+    pub(super) fn may_have_data(&self) -> Result<(), CallError> {
+        if self.answered {
+            return Ok(());
+        }
+        Err(CallError::Malformed("a message before the headers"))
     }
 
     /// The stream has ended.
     pub(super) fn finish(self) -> Result<Reply, CallError> {
         self.fields.into_reply(self.message)
+    }
+
+    /// The stream has ended, whose messages were taken as they came. `whole`: none of them is cut short.
+    pub(super) fn finish_stream(self, whole: bool) -> Result<Reply, CallError> {
+        let reply = self.fields.into_end()?;
+        if reply.code == code::OK && !whole {
+            return Err(CallError::Malformed("the message is cut short"));
+        }
+        Ok(reply)
+    }
+
+    /// What messages are encoded in, where they are.
+    pub(super) fn coding(&self) -> Option<Coding> {
+        self.fields.coding()
+    }
+
+    /// The metadata of the response headers, while no trailers have come.
+    pub(super) fn metadata(&self) -> &HeaderMap {
+        self.fields.metadata()
     }
 }

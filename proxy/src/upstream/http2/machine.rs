@@ -17,11 +17,12 @@ use super::decoder::{Decoder, MAX_LIST};
 use super::encoder::Encoder;
 use super::exchange::Exchange;
 use super::frame::{self, setting};
+use super::pieces::Pieces;
 use crate::upstream::error::CallError;
 use crate::upstream::reply::Reply;
 
-/// What a stream of the peer may send before it has to wait.
-pub(super) const STREAM_WINDOW: u32 = 4 << 20;
+/// What a stream of the peer may send before it has to wait: what a reader that is slow costs.
+pub(super) const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all streams together.
 pub(super) const CONNECTION_WINDOW: u32 = 64 << 20;
 /// The window that connections have at the start.
@@ -77,6 +78,8 @@ pub(super) struct Call {
     pub(super) receive_window: i64,
     pub(super) waker: Option<Waker>,
     pub(super) state: CallState,
+    /// What is taken piece by piece; a unary call has a message instead.
+    pub(super) pieces: Option<Box<Pieces>>,
 }
 
 #[derive(Debug)]

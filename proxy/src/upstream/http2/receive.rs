@@ -98,18 +98,27 @@ impl Core {
             );
             return Ok(());
         }
-        let result = call
-            .exchange()
-            .map_or(Ok(()), |exchange| exchange.data(content));
+        let result = call.take(content);
         if let Err(error) = result {
             self.refuse(head.stream, Reason::CANCEL, error);
         } else if head.has(frame::END_STREAM) {
             self.end_stream(head.stream);
-        } else if let Some(missing) = missing(call.receive_window, STREAM_WINDOW) {
-            call.receive_window += i64::from(missing);
-            frame::number(&mut self.out, frame::WINDOW_UPDATE, head.stream, missing);
+        } else {
+            self.refill(head.stream);
         }
         Ok(())
+    }
+
+    /// Tells the peer that a stream has room again, once that is worth a frame.
+    pub(super) fn refill(&mut self, stream: u32) {
+        let Some(call) = self.calls.get_mut(&stream) else {
+            return;
+        };
+        let held = call.pieces.as_ref().map_or(0, |pieces| pieces.held());
+        if let Some(missing) = missing(call.receive_window + held as i64, STREAM_WINDOW) {
+            call.receive_window += i64::from(missing);
+            frame::number(&mut self.out, frame::WINDOW_UPDATE, stream, missing);
+        }
     }
 
     fn headers(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
@@ -169,6 +178,8 @@ impl Core {
             self.refuse(stream, Reason::CANCEL, error);
         } else if end_stream {
             self.end_stream(stream);
+        } else if let Some(call) = self.calls.get_mut(&stream) {
+            call.wake_if_streaming();
         }
         Ok(())
     }
@@ -325,10 +336,15 @@ impl Core {
             return;
         };
         let placeholder = CallState::Done(Box::new(Err(Failure::NotCovered)));
-        let unsent = !call.unsent.is_empty();
+        let unsent =
+            !call.unsent.is_empty() || call.pieces.as_ref().is_some_and(|p| p.is_sending());
         match std::mem::replace(&mut call.state, placeholder) {
             CallState::Receiving(exchange) => {
-                call.state = CallState::Done(Box::new(exchange.finish().map_err(Failure::Answer)));
+                let reply = match &call.pieces {
+                    Some(pieces) => exchange.finish_stream(pieces.is_whole()),
+                    None => exchange.finish(),
+                };
+                call.state = CallState::Done(Box::new(reply.map_err(Failure::Answer)));
                 if let Some(waker) = call.waker.take() {
                     waker.wake();
                 }

@@ -9,6 +9,7 @@ use super::encoder::RequestHead;
 use super::exchange::Exchange;
 use super::frame;
 use super::machine::{Call, CallState, Core, Failure, LAST_ID, STREAM_WINDOW};
+use super::pieces::Pieces;
 use crate::upstream::reply::Reply;
 
 /// The connection takes no calls (any more).
@@ -23,6 +24,30 @@ impl Core {
         head: &RequestHead<'_>,
         message: Bytes,
         limit: usize,
+    ) -> Result<u32, Closed> {
+        self.begin(head, message, Exchange::new(limit, false), None)
+    }
+
+    /// Starts a call whose messages come, and unless `more` is false also go, one by one. `first` is what there is
+    /// to send, with its prefixes; `limit` bounds each message that comes back. Without one, bytes come back, whatever they are.
+    pub(crate) fn start_stream(
+        &mut self,
+        head: &RequestHead<'_>,
+        first: Bytes,
+        more: bool,
+        limit: Option<usize>,
+    ) -> Result<u32, Closed> {
+        let exchange = Exchange::new(limit.unwrap_or(0), limit.is_none());
+        let pieces = Box::new(Pieces::new(limit, more));
+        self.begin(head, first, exchange, Some(pieces))
+    }
+
+    fn begin(
+        &mut self,
+        head: &RequestHead<'_>,
+        message: Bytes,
+        exchange: Exchange,
+        pieces: Option<Box<Pieces>>,
     ) -> Result<u32, Closed> {
         if self.is_going_away() {
             return Err(Closed);
@@ -42,7 +67,8 @@ impl Core {
             unsent: message,
             receive_window: i64::from(STREAM_WINDOW),
             waker: None,
-            state: CallState::Receiving(Box::new(Exchange::new(limit))),
+            state: CallState::Receiving(Box::new(exchange)),
+            pieces,
         };
         self.calls.insert(id, call);
         if !self.send_data(id) {
@@ -118,22 +144,28 @@ impl Core {
                 .unwrap_or(usize::MAX)
                 .min(self.max_frame);
             let length = call.unsent.len().min(room);
-            let last = length == call.unsent.len();
-            if length == 0 && !last {
+            let all = length == call.unsent.len();
+            if length == 0 && !all {
                 return false;
             }
-            frame::head(
-                &mut self.out,
-                length,
-                frame::DATA,
-                if last { frame::END_STREAM } else { 0 },
-                id,
-            );
-            self.out.extend_from_slice(&call.unsent[..length]);
-            call.unsent.advance(length);
-            call.window -= length as i64;
-            self.send_window -= length as i64;
-            if last {
+            let last = all && call.pieces.as_ref().is_none_or(|pieces| pieces.is_last());
+            if length > 0 || last {
+                frame::head(
+                    &mut self.out,
+                    length,
+                    frame::DATA,
+                    if last { frame::END_STREAM } else { 0 },
+                    id,
+                );
+                self.out.extend_from_slice(&call.unsent[..length]);
+                call.unsent.advance(length);
+                call.window -= length as i64;
+                self.send_window -= length as i64;
+            }
+            if all {
+                if let Some(pieces) = &mut call.pieces {
+                    pieces.all_sent();
+                }
                 return true;
             }
         }

@@ -36,6 +36,8 @@ fn head() -> RequestHead<'static> {
         authority: "backend:1",
         timeout: b"1S",
         metadata: &[],
+        coding: None,
+        passed: false,
     }
 }
 

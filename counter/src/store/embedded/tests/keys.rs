@@ -34,7 +34,7 @@ impl Opened {
         }
         let now = UnixMillis(now);
         self.tables
-            .write(&self.shared, now, false, &mut requests)
+            .write(&self.shared, now, None, &mut requests)
             .unwrap();
         let answer = |mut answer: oneshot::Receiver<_>| answer.try_recv().unwrap();
         answers.into_iter().map(answer).collect()
