@@ -147,16 +147,15 @@ async fn a_peer_that_is_away_is_named(kafka: &Kafka) {
     let peers = ports.join(",");
     let program = || Analytics::new(kafka, "named").args(&["--peers", &peers]);
     let programs = [program(), program()];
-    let (one, other) = (
-        programs[0].start_at(&ports[0]).await,
-        programs[1].start_at(&ports[1]).await,
-    );
+    // The first one has both before the second one comes, which therefore never has the first one's.
+    let one = programs[0].start_at(&ports[0]).await;
+    all_share(&[&one], 2).await;
+    let other = programs[1].start_at(&ports[1]).await;
+    all_share(&[&one, &other], 2).await;
     for at in 0..40 {
         events.add(&format!("r{at}"), 1).await;
     }
-    all_share(&[&one, &other], 2).await;
     all_answer(&[&one, &other], &events).await;
-    // The first one had both for a while and could still tell what it knew then; the second one never had the first one's.
     one.running.freeze().await;
     let part = other.ranking("all").await;
     assert_eq!((part.missing_partitions.len(), part.exact), (1, false));
